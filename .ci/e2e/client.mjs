@@ -1,0 +1,74 @@
+// Real MCP clients under remote control: many TypeScript SDK clients in one process, driven by JSON lines.
+// A command is {id, op, client, ...}; its answer {id, ok, ms, ...} or {id, ok: false, ms, error}. What a client
+// reports by itself comes as {event, client, ...}. The Go side is cmd/dormouse/e2e/driver_test.go.
+import { createInterface } from 'node:readline';
+import { Client } from '@modelcontextprotocol/sdk/client/index.js';
+import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
+import { LoggingMessageNotificationSchema } from '@modelcontextprotocol/sdk/types.js';
+
+const clients = new Map();
+
+const say = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
+
+function describe(err) {
+  const causes = [];
+  for (let e = err; e && causes.length < 5; e = e.cause) causes.push(e.code ? `${e.message} (${e.code})` : e.message);
+  return { name: err?.name ?? 'Error', code: err?.code ?? null, message: causes.join(': ') };
+}
+
+function client(name) {
+  const c = clients.get(name);
+  if (!c) throw new Error(`no client ${name}`);
+  return c;
+}
+
+const ops = {
+  async connect({ client: name, url, headers }) {
+    const transport = new StreamableHTTPClientTransport(new URL(url), { requestInit: { headers: headers ?? {} } });
+    const mcp = new Client({ name: `e2e-${name}`, version: '1.0.0' }, { capabilities: {} });
+    mcp.onerror = (err) => say({ event: 'error', client: name, error: describe(err) });
+    mcp.onclose = () => say({ event: 'close', client: name });
+    mcp.setNotificationHandler(LoggingMessageNotificationSchema, (n) => say({ event: 'log', client: name, params: n.params }));
+    await mcp.connect(transport);
+    clients.set(name, { mcp, transport });
+    return { sessionId: transport.sessionId ?? '', protocol: transport.protocolVersion ?? '', server: mcp.getServerVersion() };
+  },
+  async tools({ client: name, timeoutMs }) {
+    const { tools } = await client(name).mcp.listTools(undefined, { timeout: timeoutMs });
+    return { tools: tools.map((t) => t.name) };
+  },
+  async call({ client: name, tool, args, timeoutMs }) {
+    const result = await client(name).mcp.callTool({ name: tool, arguments: args ?? {} }, undefined, { timeout: timeoutMs });
+    return { sessionId: client(name).transport.sessionId, result };
+  },
+  async terminate({ client: name }) {
+    const { mcp, transport } = client(name);
+    clients.delete(name);
+    await transport.terminateSession();
+    await mcp.close();
+    return {};
+  },
+  async close({ client: name }) {
+    const { mcp } = client(name);
+    clients.delete(name);
+    await mcp.close();
+    return {};
+  },
+};
+
+async function handle(command) {
+  const began = performance.now();
+  const ms = () => Math.round(performance.now() - began);
+  try {
+    if (!Object.hasOwn(ops, command.op)) throw new Error(`no operation ${command.op}`);
+    const answer = await ops[command.op](command);
+    say({ id: command.id, ok: true, ms: ms(), ...answer });
+  } catch (err) {
+    say({ id: command.id, ok: false, ms: ms(), error: describe(err) });
+  }
+}
+
+const input = createInterface({ input: process.stdin });
+input.on('line', (line) => void handle(JSON.parse(line)));
+input.on('close', () => process.exit(0)); // whoever drives us is gone
+say({ event: 'ready' });
