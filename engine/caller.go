@@ -1,0 +1,42 @@
+package engine
+
+import (
+	"encoding/json"
+	"strings"
+
+	"github.com/dormouse-mcp/dormouse/journal"
+)
+
+// InstanceContext is a tenant's context, in the wire names of the seed API. It holds credentials: it is
+// never logged, and outside memory it is sealed under the tenant's data key.
+type InstanceContext struct {
+	N8nAPIURL  string          `json:"n8nApiUrl,omitempty"`
+	N8nAPIKey  string          `json:"n8nApiKey,omitempty"`
+	InstanceID string          `json:"instanceId,omitempty"`
+	SessionID  string          `json:"sessionId,omitempty"`
+	Metadata   json.RawMessage `json:"metadata,omitempty"`
+}
+
+// Complete reports whether ic has what a request to the tenant's instance needs: URL and key.
+func (ic InstanceContext) Complete() bool { return ic.N8nAPIURL != "" && ic.N8nAPIKey != "" }
+
+// String tells nothing of ic, so that a formatted context leaks nothing.
+func (ic InstanceContext) String() string { return "instance context" }
+
+// GoString is String: %#v leaks nothing either.
+func (ic InstanceContext) GoString() string { return ic.String() }
+
+// Caller is who makes a request, as the gateway has established it.
+type Caller struct {
+	Principal journal.Principal
+	Tenant    journal.TenantID
+	Label     string
+	URLHash   journal.URLHash
+	Context   *InstanceContext // as presented with this request; nil when there is none
+}
+
+// hashedPrefix begins a principal that is derived from the credential itself: such a caller with
+// another credential is another caller.
+const hashedPrefix = "credential:"
+
+func (c *Caller) isCredential() bool { return strings.HasPrefix(string(c.Principal), hashedPrefix) }
