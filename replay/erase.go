@@ -1,0 +1,54 @@
+package replay
+
+import (
+	"slices"
+
+	"github.com/dormouse-mcp/dormouse/journal"
+)
+
+// note folds an event for the record. Only an erasure concerns sessions.
+func (s *State) note(e *journal.Event) {
+	if e.Kind == journal.KindTenantErased && e.Note != nil {
+		s.eraseKeys(e.Note.Tenant, e.Note.Keys)
+	}
+}
+
+// eraseKeys ends the tenant's sessions whose ID or context can no longer be opened, and forgets upstream
+// sessions sealed under the erased keys: the gateway makes new ones.
+func (s *State) eraseKeys(t journal.TenantID, keys []journal.KeyID) {
+	if len(keys) == 0 {
+		return
+	}
+	erased := s.erased[t]
+	if erased == nil {
+		erased = make(map[journal.KeyID]struct{})
+		s.erased[t] = erased
+	}
+	for _, k := range keys {
+		erased[clone(k)] = struct{}{}
+	}
+	if s.directory.sessions(t) == 0 {
+		return
+	}
+	// By ref, because the order of ends is part of the state.
+	for _, ref := range s.refsOf(t) {
+		r, _ := s.table.get(ref)
+		switch b := r.binding; {
+		case s.ErasedKey(t, r.profile.idKey), s.ErasedKey(t, r.profile.contextKey):
+			s.end(r)
+		case b != nil && len(b.upstream) > 0 && s.ErasedKey(t, b.upstreamKey):
+			r.binding = &binding{at: b.at, replica: b.replica}
+		}
+	}
+}
+
+func (s *State) refsOf(t journal.TenantID) []journal.Ref {
+	var refs []journal.Ref
+	for ref, p := range s.table.index {
+		if s.table.at(p).profile.tenant.id == t {
+			refs = append(refs, ref)
+		}
+	}
+	slices.SortFunc(refs, compareRefs)
+	return refs
+}

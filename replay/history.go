@@ -1,0 +1,173 @@
+package replay
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/transparency-dev/merkle/compact"
+	"github.com/transparency-dev/merkle/rfc6962"
+
+	"github.com/dormouse-mcp/dormouse/journal"
+)
+
+// WriterMemory is how long, in journal time, the chain of a writer that fell silent is remembered. A
+// batch that it writes later is refused as [RefusedWriter]: a replica that may idle for longer must write
+// something meanwhile. One that said it stopped is remembered for [StoppedMemory].
+const (
+	WriterMemory  = 90 * 24 * time.Hour
+	StoppedMemory = 24 * time.Hour
+)
+
+// rootWindow is how many of the last roots are kept to check bases against: 2 MiB. An older basis is not
+// checked.
+const rootWindow = 1 << 16
+
+// history checks that what is folded is what was written: the tree over all batches and every recent
+// writer's chain.
+type history struct {
+	tree    *compact.Range
+	root    journal.Root
+	recent  []journal.Root // of sequence s at s % rootWindow
+	since   journal.Seq    // the first sequence whose root is in recent
+	writers map[journal.WriterID]*writer
+	forgot  uint64 // writers forgotten so far
+}
+
+// writer is the end of one writer's chain.
+type writer struct {
+	number  uint64
+	last    journal.Digest
+	seen    journal.Instant
+	stopped bool
+}
+
+func newHistory() history {
+	f := &compact.RangeFactory{Hash: hashChildren}
+	return history{tree: f.NewEmptyRange(0), writers: make(map[journal.WriterID]*writer)}
+}
+
+// hashChildren is RFC 6962's, without the allocations of a hash.Hash.
+func hashChildren(left, right []byte) []byte {
+	var buf [1 + 2*sha256.Size]byte
+	buf[0] = rfc6962.RFC6962NodeHashPrefix
+	copy(buf[1:], left)
+	copy(buf[1+sha256.Size:], right)
+	sum := sha256.Sum256(buf[:])
+	return sum[:]
+}
+
+func hashLeaf(d journal.Digest) []byte {
+	var buf [1 + sha256.Size]byte
+	buf[0] = rfc6962.RFC6962LeafHashPrefix
+	copy(buf[1:], d[:])
+	sum := sha256.Sum256(buf[:])
+	return sum[:]
+}
+
+// append takes in the digest of the message at seq and remembers the root up to it.
+func (h *history) append(seq journal.Seq, d journal.Digest) error {
+	if err := h.tree.Append(hashLeaf(d), nil); err != nil {
+		return fmt.Errorf("history tree: %w", err)
+	}
+	root, err := h.tree.GetRootHash(nil)
+	if err != nil {
+		return fmt.Errorf("history tree: %w", err)
+	}
+	copy(h.root[:], root)
+	if len(h.recent) == 0 {
+		h.since = seq
+	}
+	if len(h.recent) < rootWindow {
+		h.recent = append(h.recent, h.root)
+		return nil
+	}
+	h.recent[(seq-h.since)%rootWindow] = h.root
+	return nil
+}
+
+// rootAt returns the root up to seq if it is still known; last is the last sequence folded.
+func (h *history) rootAt(seq, last journal.Seq) (journal.Root, bool) {
+	if seq < h.since || seq > last || last-seq >= journal.Seq(len(h.recent)) {
+		return journal.Root{}, false
+	}
+	return h.recent[(seq-h.since)%rootWindow], true
+}
+
+// verdict is what the chains say of a batch.
+type verdict uint8
+
+const (
+	next      verdict = iota + 1 // the writer's next one
+	repeated                     // its number was used before
+	forgotten                    // from a writer whose chain is forgotten
+)
+
+// judge checks a batch against its writer's chain. The string says what is wrong, if anything is.
+func (h *history) judge(b *journal.Header, digest journal.Digest) (verdict, string) {
+	w := h.writers[b.Writer]
+	switch {
+	case b.Number == 0:
+		return 0, "batches are numbered from 1"
+	case w == nil && b.Number > 1 && h.forgot > 0:
+		return forgotten, ""
+	case w == nil && b.Number > 1:
+		return 0, fmt.Sprintf("the writer's batches before number %d are missing", b.Number)
+	case w == nil && b.Previous != (journal.Digest{}):
+		return 0, "a writer's first batch names a previous one"
+	case w == nil:
+		return next, ""
+	case b.Number == w.number && digest != w.last:
+		return 0, "the writer wrote two different batches of this number"
+	case b.Number <= w.number:
+		return repeated, ""
+	case b.Number > w.number+1:
+		return 0, fmt.Sprintf("the writer's batches %d to %d are missing", w.number+1, b.Number-1)
+	case b.Previous != w.last:
+		return 0, "the writer's previous batch is not the one that was folded here"
+	}
+	return next, ""
+}
+
+// record notes the writer's newest batch.
+func (h *history) record(b *journal.Batch, digest journal.Digest, now journal.Instant) {
+	w := h.writers[b.Writer]
+	if w == nil {
+		w = new(writer)
+		h.writers[b.Writer] = w
+	}
+	w.number, w.last, w.seen, w.stopped = b.Number, digest, now, stops(b)
+}
+
+func stops(b *journal.Batch) bool {
+	n := len(b.Events)
+	return n > 0 && b.Events[n-1].Kind == journal.KindReplicaStopped
+}
+
+// forget drops the writers that have been silent for too long.
+func (h *history) forget(now journal.Instant) {
+	for id, w := range h.writers {
+		memory := WriterMemory
+		if w.stopped {
+			memory = StoppedMemory
+		}
+		if w.seen.Add(memory) <= now {
+			delete(h.writers, id)
+			h.forgot++
+		}
+	}
+}
+
+// writerIDs returns the remembered writers in order.
+func (h *history) writerIDs() []journal.WriterID {
+	ids := make([]journal.WriterID, 0, len(h.writers))
+	for id := range h.writers {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, func(a, b journal.WriterID) int { return bytes.Compare(a[:], b[:]) })
+	return ids
+}
+
+func compareRefs(a, b journal.Ref) int { return bytes.Compare(a[:], b[:]) }
