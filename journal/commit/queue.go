@@ -1,0 +1,76 @@
+package commit
+
+import "github.com/dormouse-mcp/dormouse/journal"
+
+// call is one Append, or one Flush (without events), from its beginning until it is settled. The
+// committer's lock guards all fields but done.
+type call struct {
+	events []journal.Event // copies
+	size   int
+	after  uint64 // the number of accesses posted before it: they go first
+	state  callState
+
+	prev, next *call
+	done       chan result // holds one
+}
+
+type callState uint8
+
+const (
+	callQueued  callState = iota + 1
+	callFrozen            // in the batch that goes out, or back out of it
+	callSettled           // its result is in done, or about to be
+)
+
+type result struct {
+	pos journal.Position
+	err error
+}
+
+// callQueue is a first-in first-out list from which any call can be removed at once, so that ten thousand
+// callers who give up together cost ten thousand steps.
+type callQueue struct {
+	front, back *call
+	events      int
+	calls       int
+}
+
+func (q *callQueue) push(k *call) {
+	k.state = callQueued
+	k.prev, k.next = q.back, nil
+	if q.back != nil {
+		q.back.next = k
+	} else {
+		q.front = k
+	}
+	q.back = k
+	q.events += len(k.events)
+	q.calls++
+}
+
+func (q *callQueue) remove(k *call) {
+	if k.prev != nil {
+		k.prev.next = k.next
+	} else {
+		q.front = k.next
+	}
+	if k.next != nil {
+		k.next.prev = k.prev
+	} else {
+		q.back = k.prev
+	}
+	k.prev, k.next = nil, nil
+	q.events -= len(k.events)
+	q.calls--
+}
+
+// takeAll empties the queue and returns its calls, marked as settled.
+func (q *callQueue) takeAll() []*call {
+	var all []*call
+	for k := q.front; k != nil; k = q.front {
+		q.remove(k)
+		k.state = callSettled
+		all = append(all, k)
+	}
+	return all
+}

@@ -1,0 +1,216 @@
+package commit
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dormouse-mcp/dormouse/journal"
+)
+
+// errAgain says that an attempt surely stored nothing and that the next one may.
+var errAgain = errors.New("not stored, try again")
+
+// fatalError ends the committer.
+type fatalError struct{ error }
+
+func (e fatalError) Unwrap() error { return e.error }
+
+// store publishes b until its outcome is known, and returns its sequence. It fails with
+// journal.ErrUnavailable if b is surely not stored. Any other error is the end of the committer.
+func (c *Committer) store(ctx context.Context, b *batch) (journal.Seq, error) {
+	c.backoff = 0
+	for {
+		seq, err := c.attempt(ctx, b)
+		if err == nil {
+			return seq, nil
+		}
+		c.o.Observer.AttemptFailed(err)
+		var fatal fatalError
+		unavailable := errors.Is(err, journal.ErrUnavailable)
+		switch {
+		case errors.As(err, &fatal):
+			return 0, fatal.error
+		case unavailable && !b.inDoubt:
+			return 0, err
+		case !unavailable && !errors.Is(err, errAgain):
+			b.inDoubt = true
+		}
+		c.hold(b, err, unavailable)
+		if !c.pause(ctx) {
+			return 0, journal.ErrClosed
+		}
+	}
+}
+
+// attempt publishes b once. Errors: errAgain and journal.ErrUnavailable (this attempt stored nothing),
+// fatalError; after others it is in doubt.
+func (c *Committer) attempt(ctx context.Context, b *batch) (journal.Seq, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.o.AttemptTimeout)
+	defer cancel()
+	c.count(func(s *Stats) { s.Attempts++ })
+	seq, err := c.o.Port.Publish(ctx, c.o.Writer, c.expect, b.data)
+	if !errors.Is(err, journal.ErrConflict) {
+		return seq, err
+	}
+	c.count(func(s *Stats) { s.Conflicts++ })
+	return c.resolve(ctx, b)
+}
+
+func (c *Committer) count(fn func(*Stats)) {
+	c.mu.Lock()
+	fn(&c.stats)
+	c.mu.Unlock()
+}
+
+// resolve finds out what a conflict means from the last message on the own subject.
+func (c *Committer) resolve(ctx context.Context, b *batch) (journal.Seq, error) {
+	m, err := c.o.Port.Last(ctx, c.o.Writer)
+	switch {
+	case errors.Is(err, journal.ErrNoMessage):
+		return 0, c.resolveEmpty(ctx, b.inDoubt)
+	case err != nil && b.inDoubt:
+		return 0, fmt.Errorf("read the writer's last message: %w", err)
+	case err != nil: // a conflict stores nothing
+		return 0, fmt.Errorf("%w: read the writer's last message: %w", errAgain, err)
+	case bytes.Equal(m.Data, b.data):
+		return m.Seq, nil
+	case m.Seq == c.last:
+		return 0, errAgain
+	case m.Seq < c.last:
+		return 0, fatalError{fmt.Errorf("%w: this writer's last batch was at %d, now it is at %d", journal.ErrDamaged, c.last, m.Seq)}
+	default:
+		return 0, fatalError{fmt.Errorf("%w: at %d, expected batch %d after %d", journal.ErrForeignBatch, m.Seq, b.header.Number, c.last)}
+	}
+}
+
+// resolveEmpty finds out why there is no message on the own subject: an idle writer's last batch may have
+// been trimmed away. If a copy of the batch is in doubt, it may have been stored and trimmed away as well.
+func (c *Committer) resolveEmpty(ctx context.Context, inDoubt bool) error {
+	if c.expect == 0 {
+		return errAgain
+	}
+	bounds, err := c.o.Port.Bounds(ctx)
+	switch {
+	case err != nil && inDoubt:
+		return fmt.Errorf("read the stream's bounds: %w", err)
+	case err != nil:
+		return fmt.Errorf("%w: read the stream's bounds: %w", errAgain, err)
+	case c.last >= bounds.First:
+		return fatalError{fmt.Errorf("%w: this writer's last batch, at %d, is gone", journal.ErrDamaged, c.last)}
+	case inDoubt:
+		return fatalError{fmt.Errorf("the stream was trimmed to %d while a batch after %d was in doubt", bounds.First, c.last)}
+	default:
+		c.expect = 0
+		return errAgain
+	}
+}
+
+// hold settles those who need not, or cannot, wait for a batch that is tried again.
+func (c *Committer) hold(b *batch, err error, unavailable bool) {
+	late := time.Since(b.frozenAt) >= c.o.MaxWait
+	if !late && !unavailable {
+		return
+	}
+	c.mu.Lock()
+	c.stalled = true
+	c.goDown(err)
+	queued := c.queue.takeAll()
+	down := c.down
+	c.mu.Unlock()
+	settle(queued, result{err: down})
+	if late {
+		c.settleBatch(b, result{err: fmt.Errorf("%w after %v: %w", journal.ErrOutcomeUnknown, c.o.MaxWait, err)})
+	}
+}
+
+// goDown notes that the stream does not answer. The lock is held.
+func (c *Committer) goDown(err error) {
+	if c.down == nil {
+		c.o.Observer.ReachableChanged(false)
+		c.o.Logger.Warn().Err(err).Msg("the journal's stream does not answer")
+	}
+	if errors.Is(err, journal.ErrUnavailable) {
+		c.down = err
+	} else {
+		c.down = fmt.Errorf("%w: %w", journal.ErrUnavailable, err)
+	}
+}
+
+// pause waits before the next attempt. It reports false if the committer is to end.
+func (c *Committer) pause(ctx context.Context) bool {
+	c.timer.Reset(c.nextBackoff())
+	defer c.timer.Stop()
+	select {
+	case <-c.timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (c *Committer) nextBackoff() time.Duration {
+	c.backoff = min(max(2*c.backoff, c.o.RetryEvery), c.o.MaxRetry)
+	return c.backoff
+}
+
+// committed makes b the writer's last batch and tells its callers.
+func (c *Committer) committed(b *batch, seq journal.Seq) {
+	took := time.Since(b.frozenAt)
+	c.number, c.last, c.expect = b.header.Number, seq, seq
+	c.previous = journal.DigestOf(b.data)
+	c.crowd, c.backoff, c.retryAt = len(b.calls), 0, time.Time{}
+	c.mu.Lock()
+	if c.down != nil {
+		c.o.Observer.ReachableChanged(true)
+		c.o.Logger.Info().Msg("the journal's stream answers again")
+	}
+	c.down, c.stalled = nil, false
+	c.stats.Batches++
+	c.stats.Events += uint64(len(b.events))
+	c.stats.Bytes += uint64(len(b.data))
+	c.stats.Number, c.stats.Last = c.number, seq
+	c.mu.Unlock()
+	c.o.Observer.BatchCommitted(len(b.events), len(b.data), took)
+	c.settleBatch(b, result{pos: journal.Position{Seq: seq}})
+}
+
+// unavailable undoes the freezing of b, which is surely not stored: accesses wait on, callers do not.
+func (c *Committer) unavailable(b *batch, err error) {
+	c.recent.drop(b.header.Number)
+	c.settleBatch(b, result{err: err})
+	now := time.Now()
+	c.mu.Lock()
+	c.goDown(err)
+	queued := c.queue.takeAll()
+	c.accesses.putBack(b.posted())
+	if c.accesses.len() > c.o.MaxBuffered {
+		c.shrink()
+	}
+	c.probeAt = now.Add(c.o.RetryEvery)
+	c.retryAt = now.Add(c.nextBackoff())
+	c.mu.Unlock()
+	settle(queued, result{err: err})
+}
+
+// settleBatch gives the batch's calls their result, once. A position is that of the batch; each call gets
+// that of its own first event.
+func (c *Committer) settleBatch(b *batch, r result) {
+	calls := b.settled()
+	c.mu.Lock()
+	for _, p := range calls {
+		p.call.state = callSettled
+	}
+	c.mu.Unlock()
+	for _, p := range calls {
+		own := r
+		if r.err == nil && p.n > 0 {
+			own.pos.Index = uint32(p.first)
+		} else {
+			own.pos = journal.Position{}
+		}
+		p.call.done <- own
+	}
+}
