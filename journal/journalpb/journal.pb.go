@@ -204,17 +204,21 @@ type Event struct {
 	At    int64                  `protobuf:"zigzag64,3,opt,name=at,proto3" json:"at,omitempty"` // milliseconds after the header's first
 	Epoch uint64                 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// Call, flat because most events are accesses.
-	Call          uint64   `protobuf:"varint,5,opt,name=call,proto3" json:"call,omitempty"`
-	Method        string   `protobuf:"bytes,6,opt,name=method,proto3" json:"method,omitempty"`
-	Tool          string   `protobuf:"bytes,7,opt,name=tool,proto3" json:"tool,omitempty"`
-	Outcome       uint32   `protobuf:"varint,8,opt,name=outcome,proto3" json:"outcome,omitempty"`
-	Duration      uint64   `protobuf:"varint,9,opt,name=duration,proto3" json:"duration,omitempty"` // microseconds
-	Created       *Created `protobuf:"bytes,10,opt,name=created,proto3" json:"created,omitempty"`
-	Changed       *Changed `protobuf:"bytes,11,opt,name=changed,proto3" json:"changed,omitempty"`
-	Bound         *Bound   `protobuf:"bytes,12,opt,name=bound,proto3" json:"bound,omitempty"`
-	Basis         int64    `protobuf:"varint,13,opt,name=basis,proto3" json:"basis,omitempty"` // milliseconds since the Unix epoch
-	Reason        uint32   `protobuf:"varint,14,opt,name=reason,proto3" json:"reason,omitempty"`
-	Note          *Note    `protobuf:"bytes,15,opt,name=note,proto3" json:"note,omitempty"`
+	Call     uint64   `protobuf:"varint,5,opt,name=call,proto3" json:"call,omitempty"`
+	Method   string   `protobuf:"bytes,6,opt,name=method,proto3" json:"method,omitempty"`
+	Tool     string   `protobuf:"bytes,7,opt,name=tool,proto3" json:"tool,omitempty"`
+	Outcome  uint32   `protobuf:"varint,8,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	Duration uint64   `protobuf:"varint,9,opt,name=duration,proto3" json:"duration,omitempty"` // microseconds
+	Created  *Created `protobuf:"bytes,10,opt,name=created,proto3" json:"created,omitempty"`
+	Changed  *Changed `protobuf:"bytes,11,opt,name=changed,proto3" json:"changed,omitempty"`
+	Bound    *Bound   `protobuf:"bytes,12,opt,name=bound,proto3" json:"bound,omitempty"`
+	Basis    int64    `protobuf:"varint,13,opt,name=basis,proto3" json:"basis,omitempty"` // milliseconds since the Unix epoch
+	Reason   uint32   `protobuf:"varint,14,opt,name=reason,proto3" json:"reason,omitempty"`
+	Note     *Note    `protobuf:"bytes,15,opt,name=note,proto3" json:"note,omitempty"`
+	// How many sealed bytes belong to fields that are newer than those of version 1's first release. They
+	// stand behind the event's other sealed bytes, so that a release which does not know the fields, or the
+	// kind, finds the next event's.
+	LaterSealed   uint32 `protobuf:"varint,16,opt,name=later_sealed,json=laterSealed,proto3" json:"later_sealed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -352,6 +356,13 @@ func (x *Event) GetNote() *Note {
 		return x.Note
 	}
 	return nil
+}
+
+func (x *Event) GetLaterSealed() uint32 {
+	if x != nil {
+		return x.LaterSealed
+	}
+	return 0
 }
 
 type Created struct {
@@ -822,7 +833,7 @@ const file_journal_proto_rawDesc = "" +
 	" \x01(\rR\x05count\x12\x12\n" +
 	"\x04refs\x18\v \x01(\fR\x04refs\"<\n" +
 	"\x06Events\x122\n" +
-	"\x06events\x18\x01 \x03(\v2\x1a.dormouse.journal.v1.EventR\x06events\"\xc8\x03\n" +
+	"\x06events\x18\x01 \x03(\v2\x1a.dormouse.journal.v1.EventR\x06events\"\xeb\x03\n" +
 	"\x05Event\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x10\n" +
 	"\x03ref\x18\x02 \x01(\fR\x03ref\x12\x0e\n" +
@@ -839,7 +850,8 @@ const file_journal_proto_rawDesc = "" +
 	"\x05bound\x18\f \x01(\v2\x1a.dormouse.journal.v1.BoundR\x05bound\x12\x14\n" +
 	"\x05basis\x18\r \x01(\x03R\x05basis\x12\x16\n" +
 	"\x06reason\x18\x0e \x01(\rR\x06reason\x12-\n" +
-	"\x04note\x18\x0f \x01(\v2\x19.dormouse.journal.v1.NoteR\x04note\"\x96\x03\n" +
+	"\x04note\x18\x0f \x01(\v2\x19.dormouse.journal.v1.NoteR\x04note\x12!\n" +
+	"\flater_sealed\x18\x10 \x01(\rR\vlaterSealed\"\x96\x03\n" +
 	"\aCreated\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\rR\x06source\x12\x1b\n" +
 	"\tid_sealed\x18\x02 \x01(\rR\bidSealed\x12%\n" +

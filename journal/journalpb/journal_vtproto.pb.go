@@ -194,6 +194,13 @@ func (m *Event) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.LaterSealed != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.LaterSealed))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0x80
+	}
 	if m.Note != nil {
 		size, err := m.Note.MarshalToSizedBufferVT(dAtA[:i])
 		if err != nil {
@@ -800,6 +807,9 @@ func (m *Event) SizeVT() (n int) {
 	if m.Note != nil {
 		l = m.Note.SizeVT()
 		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
+	}
+	if m.LaterSealed != 0 {
+		n += 2 + protohelpers.SizeOfVarint(uint64(m.LaterSealed))
 	}
 	n += len(m.unknownFields)
 	return n
@@ -1843,6 +1853,25 @@ func (m *Event) UnmarshalVTUnsafe(dAtA []byte) error {
 				return err
 			}
 			iNdEx = postIndex
+		case 16:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field LaterSealed", wireType)
+			}
+			m.LaterSealed = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.LaterSealed |= uint32(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
