@@ -42,7 +42,7 @@ func (s *State) apply(m journal.Message, digest journal.Digest, b *journal.Batch
 	case forgotten:
 		s.refuseAll(b, RefusedWriter, fn)
 	case next:
-		s.history.record(b, digest, s.now)
+		s.history.record(b, digest, s.seq, s.now)
 		s.foldAll(b, fn)
 	}
 	return nil

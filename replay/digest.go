@@ -58,12 +58,15 @@ func (s *State) digestHistory(d *digester) {
 		d.bytes(h)
 	}
 	d.section("writers", len(s.history.writers))
-	d.number(s.history.forgot)
+	d.number(s.history.forgot.writers)
+	d.number(uint64(s.history.forgot.seq))
+	d.number(uint64(s.history.forgot.seen))
 	for _, id := range s.history.writerIDs() {
 		w := s.history.writers[id]
 		d.bytes(id[:])
 		d.number(w.number)
 		d.bytes(w.last[:])
+		d.number(uint64(w.seq))
 		d.number(uint64(w.seen))
 		d.bool(w.stopped)
 	}

@@ -18,7 +18,7 @@ import (
 // something meanwhile. One that said it stopped is remembered for [StoppedMemory].
 const (
 	WriterMemory  = 90 * 24 * time.Hour
-	StoppedMemory = 24 * time.Hour
+	StoppedMemory = 7 * 24 * time.Hour
 )
 
 // rootWindow is how many of the last roots are kept to check bases against: 2 MiB. An older basis is not
@@ -33,15 +33,30 @@ type history struct {
 	recent  []journal.Root // of sequence s at s % rootWindow
 	since   journal.Seq    // the first sequence whose root is in recent
 	writers map[journal.WriterID]*writer
-	forgot  uint64 // writers forgotten so far
+	forgot  forgot
 }
 
 // writer is the end of one writer's chain.
 type writer struct {
 	number  uint64
 	last    journal.Digest
+	seq     journal.Seq // of its last batch
 	seen    journal.Instant
 	stopped bool
+}
+
+// forgot is what is left of the writers that were forgotten: how many, and where the last batch of any of
+// them stood.
+type forgot struct {
+	writers uint64
+	seq     journal.Seq
+	seen    journal.Instant
+}
+
+// may reports whether the batch may be one of theirs, put into the stream again. Whoever starts anew has
+// folded what they wrote, or at least has a clock that is far beyond them.
+func (f *forgot) may(b *journal.Header) bool {
+	return f.writers > 0 && b.Basis.Seq <= f.seq && b.First <= f.seen.Add(StoppedMemory/2)
 }
 
 func newHistory() history {
@@ -102,7 +117,7 @@ type verdict uint8
 const (
 	next      verdict = iota + 1 // the writer's next one
 	repeated                     // its number was used before
-	forgotten                    // from a writer whose chain is forgotten
+	forgotten                    // from a writer whose chain is forgotten, or may be
 )
 
 // judge checks a batch against its writer's chain. The string says what is wrong, if anything is.
@@ -111,7 +126,7 @@ func (h *history) judge(b *journal.Header, digest journal.Digest) (verdict, stri
 	switch {
 	case b.Number == 0:
 		return 0, "batches are numbered from 1"
-	case w == nil && b.Number > 1 && h.forgot > 0:
+	case w == nil && b.Number > 1 && h.forgot.writers > 0, w == nil && h.forgot.may(b):
 		return forgotten, ""
 	case w == nil && b.Number > 1:
 		return 0, fmt.Sprintf("the writer's batches before number %d are missing", b.Number)
@@ -132,13 +147,13 @@ func (h *history) judge(b *journal.Header, digest journal.Digest) (verdict, stri
 }
 
 // record notes the writer's newest batch.
-func (h *history) record(b *journal.Batch, digest journal.Digest, now journal.Instant) {
+func (h *history) record(b *journal.Batch, digest journal.Digest, seq journal.Seq, now journal.Instant) {
 	w := h.writers[b.Writer]
 	if w == nil {
 		w = new(writer)
 		h.writers[b.Writer] = w
 	}
-	w.number, w.last, w.seen, w.stopped = b.Number, digest, now, stops(b)
+	w.number, w.last, w.seq, w.seen, w.stopped = b.Number, digest, seq, now, stops(b)
 }
 
 func stops(b *journal.Batch) bool {
@@ -155,9 +170,15 @@ func (h *history) forget(now journal.Instant) {
 		}
 		if w.seen.Add(memory) <= now {
 			delete(h.writers, id)
-			h.forgot++
+			h.forgot.add(w)
 		}
 	}
+}
+
+func (f *forgot) add(w *writer) {
+	f.writers++
+	f.seq = max(f.seq, w.seq)
+	f.seen = max(f.seen, w.seen)
 }
 
 // writerIDs returns the remembered writers in order.

@@ -13,8 +13,9 @@ type Refusal string
 const (
 	// RefusedRepeated: its batch has a number that its writer used before. The whole batch is refused.
 	RefusedRepeated Refusal = "repeated-batch"
-	// RefusedWriter: its writer was silent for so long that its chain is forgotten, see [WriterMemory].
-	// The whole batch is refused; restart that replica, which makes it a new writer.
+	// RefusedWriter: its writer was silent for so long that its chain is forgotten, see [WriterMemory], or
+	// it is an old batch of such a writer. The whole batch is refused; restart that replica, which makes it
+	// a new writer.
 	RefusedWriter Refusal = "forgotten-writer"
 	// RefusedMalformed: it lacks what its kind needs.
 	RefusedMalformed Refusal = "malformed"
