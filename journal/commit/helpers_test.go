@@ -35,6 +35,11 @@ func newRig(t *testing.T, change func(*commit.Options)) *rig {
 		t.Fatal(err)
 	}
 	r.Committer = c
+	t.Cleanup(func() {
+		ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+		cancel()
+		_ = c.Close(ctx)
+	})
 	return r
 }
 

@@ -21,7 +21,6 @@ func (e fatalError) Unwrap() error { return e.error }
 // store publishes b until its outcome is known, and returns its sequence. It fails with
 // journal.ErrUnavailable if b is surely not stored. Any other error is the end of the committer.
 func (c *Committer) store(ctx context.Context, b *batch) (journal.Seq, error) {
-	c.backoff = 0
 	for {
 		seq, err := c.attempt(ctx, b)
 		if err == nil {

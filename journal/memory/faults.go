@@ -84,6 +84,19 @@ func (j *Journal) Replace(seq journal.Seq, data []byte) error {
 	return nil
 }
 
+// forget removes m from its subject; an older message there may become its last. The lock is held.
+func (j *Journal) forget(m message) {
+	if j.subjects[m.writer] != m.Seq {
+		return
+	}
+	delete(j.subjects, m.writer)
+	for _, o := range j.messages[:j.after(m.Seq-1)] {
+		if o.writer == m.writer {
+			j.subjects[m.writer] = o.Seq
+		}
+	}
+}
+
 func (j *Journal) faultFor(w journal.WriterID) Fault {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 	"sync"
 	"time"
@@ -191,27 +193,11 @@ func (j *Journal) Trim(ctx context.Context, before journal.Seq) error {
 	if before <= j.first {
 		return nil
 	}
-	n := j.after(before - 1)
-	for _, m := range j.messages[:n] {
-		j.forget(m)
-	}
-	j.messages = append([]message(nil), j.messages[n:]...)
+	maps.DeleteFunc(j.subjects, func(_ journal.WriterID, seq journal.Seq) bool { return seq < before })
+	j.messages = slices.Clone(j.messages[j.after(before-1):])
 	j.first = before
 	j.notify()
 	return nil
-}
-
-// forget removes m from its subject; an older message there may become its last. The lock is held.
-func (j *Journal) forget(m message) {
-	if j.subjects[m.writer] != m.Seq {
-		return
-	}
-	delete(j.subjects, m.writer)
-	for _, o := range j.messages[:j.after(m.Seq-1)] {
-		if o.writer == m.writer {
-			j.subjects[m.writer] = o.Seq
-		}
-	}
 }
 
 // notify wakes readers. The lock is held.

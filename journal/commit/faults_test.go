@@ -1,0 +1,320 @@
+package commit_test
+
+import (
+	"errors"
+	"reflect"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dormouse-mcp/dormouse/journal"
+	"github.com/dormouse-mcp/dormouse/journal/commit"
+	"github.com/dormouse-mcp/dormouse/journal/memory"
+)
+
+// Whatever happens to the publishes of a batch: it is stored once, at the position that Append returns.
+func TestFaultsThatHeal(t *testing.T) {
+	for name, list := range map[string][]memory.Fault{
+		"lost ack":             {{Kind: memory.LostAck}},
+		"lost message":         {{Kind: memory.LostMessage}},
+		"late message":         {{Kind: memory.LateMessage, Late: time.Second}},
+		"late, before a retry": {{Kind: memory.LateMessage, Late: time.Millisecond}},
+		"many":                 {{Kind: memory.LostMessage}, {Kind: memory.Unavailable}, {Kind: memory.LostAck}},
+		"conflict for nothing": {{Kind: memory.Conflict}, {Kind: memory.Conflict}},
+		"conflict, then lost":  {{Kind: memory.Conflict}, {Kind: memory.LostAck}},
+		"lost, then conflict":  {{Kind: memory.LostMessage}, {Kind: memory.Conflict}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, func(o *commit.Options) { o.MaxWait = time.Minute })
+				if _, err := r.Append(t.Context(), event(1)); err != nil {
+					t.Fatal(err)
+				}
+				r.stream.Inject(faults(list...))
+				pos, err := r.Append(t.Context(), event(2))
+				if want := (journal.Position{Seq: 2}); err != nil || pos != want {
+					t.Fatalf("append: %v, %v", pos, err)
+				}
+				if _, err := r.Append(t.Context(), event(3)); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Minute) // whatever is late has arrived
+				want := [][]int{{1}, {2}, {3}}
+				if got := numbers(r.end(t)); !reflect.DeepEqual(got, want) {
+					t.Errorf("got %v, want %v", got, want)
+				}
+			})
+		})
+	}
+}
+
+func TestOutOfReach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		r.stream.SetDown(true)
+		start := time.Now()
+		var wg sync.WaitGroup
+		for i := range 10 {
+			wg.Go(func() {
+				if _, err := r.Append(t.Context(), event(i)); !errors.Is(err, journal.ErrUnavailable) {
+					t.Errorf("append: %v", err)
+				}
+			})
+		}
+		wg.Wait()
+		if d := time.Since(start); d > 0 {
+			t.Errorf("failed after %v", d)
+		}
+		for i := range 1500 {
+			r.Post(event(100 + i))
+			time.Sleep(time.Millisecond)
+		}
+		if err := r.Flush(t.Context()); !errors.Is(err, journal.ErrUnavailable) {
+			t.Errorf("flush: %v", err)
+		}
+		if s := r.Stats(); s.Buffered != 1500 || s.Down == nil || s.Lost+s.Superseded != 0 {
+			t.Errorf("%+v", s)
+		}
+		r.stream.SetDown(false)
+		time.Sleep(commit.DefaultRetryEvery)
+		if _, err := r.Append(t.Context(), event(7)); err != nil {
+			t.Fatal(err)
+		}
+		if s := r.Stats(); s.Down != nil {
+			t.Errorf("still down: %v", s.Down)
+		}
+		n := 100
+		for _, of := range numbers(r.end(t)) {
+			for _, got := range of {
+				if want := n; got != want && (got != 7 || n != 1600) {
+					t.Fatalf("got event %d, want %d", got, want)
+				}
+				n++
+			}
+		}
+		if n != 1601 {
+			t.Errorf("%d events", n-100)
+		}
+	})
+}
+
+func TestBufferedAccessesGoOutByThemselves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		r.stream.SetDown(true)
+		r.Post(event(1))
+		time.Sleep(10 * time.Minute)
+		if s := r.Stats(); s.Attempts > 700 || s.Attempts < 300 {
+			t.Errorf("%d attempts in ten minutes", s.Attempts)
+		}
+		r.stream.SetDown(false)
+		time.Sleep(2 * commit.DefaultMaxRetry)
+		if s := r.Stats(); s.Events != 1 || s.Down != nil {
+			t.Errorf("%+v", s)
+		}
+		r.end(t)
+	})
+}
+
+func TestOverflowKeepsNewestAccesses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, func(o *commit.Options) { o.MaxBuffered = 64 })
+		r.stream.SetDown(true)
+		closed := journal.Event{Kind: journal.KindClosed, Ref: journal.Ref{9}, At: 1, Reason: journal.ReasonClient}
+		r.Post(closed)
+		for round := range 100 {
+			for session := range 20 {
+				e := event(session)
+				e.Call.Number = uint64(round)
+				r.Post(e)
+			}
+		}
+		r.stream.SetDown(false)
+		h := r.end(t)
+		newest := make(map[journal.Ref]uint64)
+		for _, b := range h.Batches {
+			for _, e := range b.Events {
+				newest[e.Ref] = e.Call.Number
+			}
+		}
+		s := r.Stats()
+		if len(newest) != 21 || s.Lost != 0 || s.Superseded+s.Events != 2001 {
+			t.Errorf("%d sessions, %+v", len(newest), s)
+		}
+		for ref, n := range newest {
+			if n != 99 && ref != closed.Ref {
+				t.Errorf("%v: newest is %d", ref, n)
+			}
+		}
+	})
+}
+
+func TestOverflowLosesOldestAccesses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, func(o *commit.Options) { o.MaxBuffered = 64 })
+		r.stream.SetDown(true)
+		for i := range 1000 {
+			r.Post(event(i))
+		}
+		r.stream.SetDown(false)
+		h := r.end(t)
+		s := r.Stats()
+		if s.Lost+s.Events != 1000 || s.Events > 64 || s.Events < 50 {
+			t.Errorf("%+v", s)
+		}
+		if _, last := h.Events[journal.Position{Seq: 1, Index: uint32(s.Events - 1)}]; !last {
+			t.Errorf("%v", numbers(h))
+		}
+	})
+}
+
+func TestForeignBatchIsTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		if _, err := r.Append(t.Context(), event(1)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.stream.Publish(t.Context(), r.writer, 1, []byte("foreign")); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if _, err := r.Append(t.Context(), event(2)); !errors.Is(err, journal.ErrForeignBatch) {
+				t.Errorf("append: %v", err)
+			}
+		}
+		r.Post(event(3))
+		if err := r.Close(t.Context()); !errors.Is(err, journal.ErrForeignBatch) {
+			t.Errorf("close: %v", err)
+		}
+	})
+}
+
+func TestOwnBatchGoneIsDamage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		for i := range 2 {
+			if _, err := r.Append(t.Context(), event(i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := r.stream.Remove(t.Context(), 2); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Append(t.Context(), event(2)); !errors.Is(err, journal.ErrDamaged) {
+			t.Errorf("append: %v", err)
+		}
+		_ = r.Close(t.Context())
+	})
+}
+
+func TestIdleWriterOutlivesATrim(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		if _, err := r.Append(t.Context(), event(1)); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.stream.Trim(t.Context(), 2); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 2 {
+			pos, err := r.Append(t.Context(), event(2))
+			if want := (journal.Position{Seq: journal.Seq(2 + i)}); err != nil || pos != want {
+				t.Fatalf("append: %v, %v", pos, err)
+			}
+		}
+		if err := r.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestTrimWhileInDoubtIsTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		if _, err := r.Append(t.Context(), event(1)); err != nil {
+			t.Fatal(err)
+		}
+		r.stream.Inject(faults(memory.Fault{Kind: memory.LostMessage}))
+		go func() {
+			time.Sleep(time.Second)
+			_ = r.stream.Trim(t.Context(), 2)
+		}()
+		if _, err := r.Append(t.Context(), event(2)); !errors.Is(err, journal.ErrOutcomeUnknown) {
+			t.Errorf("append: %v", err)
+		}
+		if _, err := r.Append(t.Context(), event(3)); err == nil || errors.Is(err, journal.ErrOutcomeUnknown) {
+			t.Errorf("append afterwards: %v", err)
+		}
+		_ = r.Close(t.Context())
+	})
+}
+
+// A stream that swallows everything does not hold callers for ever.
+func TestSilentStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		r.stream.Inject(func(journal.WriterID) memory.Fault { return memory.Fault{Kind: memory.LostMessage} })
+		start := time.Now()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := r.Append(t.Context(), event(1)); !errors.Is(err, journal.ErrOutcomeUnknown) {
+				t.Errorf("in doubt: %v", err)
+			}
+		})
+		synctest.Wait()
+		wg.Go(func() {
+			if _, err := r.Append(t.Context(), event(2)); !errors.Is(err, journal.ErrUnavailable) {
+				t.Errorf("behind it: %v", err)
+			}
+		})
+		r.Post(event(3))
+		wg.Wait()
+		if d := time.Since(start); d > commit.DefaultMaxWait+commit.DefaultAttemptTimeout {
+			t.Errorf("waited %v", d)
+		}
+		if _, err := r.Append(t.Context(), event(4)); !errors.Is(err, journal.ErrUnavailable) {
+			t.Errorf("later: %v", err)
+		}
+		r.stream.Inject(nil)
+		time.Sleep(10 * time.Second)
+		if _, err := r.Append(t.Context(), event(5)); err != nil {
+			t.Errorf("when it is over: %v", err)
+		}
+		want := [][]int{{1}, {3, 5}}
+		if got := numbers(r.end(t)); !reflect.DeepEqual(got, want) && !reflect.DeepEqual(got, [][]int{{1}, {3}, {5}}) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	})
+}
+
+func TestCloseGivesUpWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		r.stream.Inject(func(journal.WriterID) memory.Fault { return memory.Fault{Kind: memory.LostAck} })
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := r.Append(t.Context(), event(1)); !errors.Is(err, journal.ErrOutcomeUnknown) {
+				t.Errorf("in flight: %v", err)
+			}
+		})
+		synctest.Wait()
+		wg.Go(func() {
+			if _, err := r.Append(t.Context(), event(2)); !errors.Is(err, journal.ErrClosed) {
+				t.Errorf("queued: %v", err)
+			}
+		})
+		synctest.Wait()
+		r.Post(event(3))
+		if err := r.Close(within(t, time.Second)); err == nil {
+			t.Error("close lost an access and says nothing")
+		}
+		wg.Wait()
+		if _, err := r.Append(t.Context(), event(4)); !errors.Is(err, journal.ErrClosed) || errors.Is(err, journal.ErrOutcomeUnknown) {
+			t.Errorf("afterwards: %v", err)
+		}
+		if s := r.Stats(); s.Unsaved != 1 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
