@@ -22,7 +22,7 @@ import (
 
 // ClientOptions configures a Client.
 type ClientOptions struct {
-	Policy           Policy        // which addresses may be dialled; 0 = Strict
+	Policy           Policy        // which addresses may be dialed; 0 = Strict
 	Timeout          time.Duration // of one request to n8n, its body included; 0 = 30 seconds
 	MaxResponseBytes int64         // of one answer of n8n, unpacked; 0 = 8 MiB
 	Resolver         *net.Resolver // nil = the system's

@@ -132,4 +132,4 @@ func isVisibleASCII(r rune) bool   { return r > ' ' && r < 0x7f }
 func isPrintableASCII(r rune) bool { return r >= ' ' && r < 0x7f }
 
 // isGraphic leaves non-ASCII letters to the URL's own rules: a host may be an internationalized name.
-func isGraphic(r rune) bool { return r > ' ' && r != 0x7f && !(r >= 0x80 && r < 0xa0) && r != 0xfffd }
+func isGraphic(r rune) bool { return isVisibleASCII(r) || r >= 0xa0 && r != 0xfffd }

@@ -76,8 +76,7 @@ func explain(ctx context.Context, c *call, err error) error {
 		return nil
 	}
 	var text string
-	var status *statusError
-	if errors.As(err, &status) {
+	if status, ok := errors.AsType[*statusError](err); ok {
 		text = status.explain()
 	} else {
 		text = explainTransport(ctx, err)
@@ -92,7 +91,9 @@ type toolError struct {
 	cause error
 }
 
-func (e *toolError) Error() string        { return e.text }
+func (e *toolError) Error() string { return e.text }
+
+// Is answers for the cause, which itself stays hidden.
 func (e *toolError) Is(target error) bool { return errors.Is(e.cause, target) }
 
 func (e *statusError) explain() string {
@@ -159,8 +160,7 @@ func explainTransport(ctx context.Context, err error) string {
 
 // refusal returns the policy's own words out of what the dialer wrapped around them.
 func refusal(err error) string {
-	var op *net.OpError
-	if errors.As(err, &op) {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
 		return op.Err.Error()
 	}
 	return ErrAddressRefused.Error()
@@ -179,12 +179,10 @@ func dnsReason(e *net.DNSError) string {
 
 // innermost leaves out what http and net put around an error: the URL and the addresses.
 func innermost(err error) string {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
 	}
-	var op *net.OpError
-	if errors.As(err, &op) {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
 		err = op.Err
 	}
 	return err.Error()

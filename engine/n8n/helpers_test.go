@@ -41,6 +41,7 @@ func newClient(tb testing.TB, o n8n.ClientOptions) *n8n.Client {
 
 // moderate lets the tests reach a stand-in on loopback.
 func moderate(tb testing.TB) *n8n.Client {
+	tb.Helper()
 	return newClient(tb, n8n.ClientOptions{Policy: n8n.Moderate})
 }
 

@@ -66,7 +66,7 @@ func (p *Policy) UnmarshalText(text []byte) error {
 }
 
 // Validate checks a context as it comes with a request or out of an export: complete, every field in its
-// form, and a URL that the policy does not refuse by what its host says. Nothing is resolved or dialled,
+// form, and a URL that the policy does not refuse by what its host says. Nothing is resolved or dialed,
 // so a name that resolves to a refused address passes here and is stopped by Control. It fails with
 // ErrNoContext, ErrPartialContext, ErrInvalidContext or ErrAddressRefused; no message holds a value.
 func (p Policy) Validate(ic engine.InstanceContext) error {
@@ -121,7 +121,7 @@ func (p Policy) check(r reach) error {
 	}
 }
 
-// Control refuses a connection by the address that is about to be dialled, after name resolution. Set it
+// Control refuses a connection by the address that is about to be dialed, after name resolution. Set it
 // as the ControlContext of every net.Dialer that follows a tenant's URL. It fails with ErrAddressRefused.
 func (p Policy) Control(_ context.Context, network, address string, _ syscall.RawConn) error {
 	if !strings.HasPrefix(network, "tcp") {

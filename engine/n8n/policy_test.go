@@ -164,7 +164,7 @@ func TestPolicyValidate(t *testing.T) {
 		{"https://n8n.example.com", [3]bool{true, true, true}},
 		{"http://n8n.example.com:5678/base", [3]bool{true, true, true}},
 		{"http://8.8.8.8", [3]bool{true, true, true}},
-		{"http://n8n:5678", [3]bool{true, true, true}}, // judged when it is dialled
+		{"http://n8n:5678", [3]bool{true, true, true}}, // judged when it is dialed
 		{"http://localhost:5678", [3]bool{false, true, true}},
 		{"http://LOCALHOST.", [3]bool{false, true, true}},
 		{"http://n8n.localhost", [3]bool{false, true, true}},

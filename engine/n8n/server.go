@@ -69,7 +69,7 @@ func newToolTable() toolTable {
 	}
 }
 
-// nothing is the output type of tools whose output schema is written by hand.
+// object is JSON that is passed on as n8n gave it.
 type object = map[string]any
 
 // define makes a tool of run. The tool and its schemas are made once and shared by all servers.
@@ -90,7 +90,7 @@ func define[In, Out any](t *mcp.Tool, tune func(in map[string]*jsonschema.Schema
 	}
 }
 
-// reads, adds and replaces are the three kinds of tools, for clients that ask before they act.
+// The three kinds of tools, for clients that ask before they act: reads, adds and replaces.
 
 func reads(title string) *mcp.ToolAnnotations {
 	return &mcp.ToolAnnotations{Title: title, ReadOnlyHint: true, IdempotentHint: true, DestructiveHint: new(false), OpenWorldHint: new(true)}

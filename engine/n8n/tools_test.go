@@ -2,6 +2,7 @@ package n8n_test
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -207,8 +208,6 @@ type withHeaders http.Header
 
 func (h withHeaders) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
-	for name, values := range h {
-		r.Header[name] = values
-	}
+	maps.Copy(r.Header, http.Header(h))
 	return http.DefaultTransport.RoundTrip(r)
 }
