@@ -1,0 +1,141 @@
+package seal
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/dormouse-mcp/dormouse/journal"
+)
+
+// The framing of a stored message behind its header; docs/format.md has a worked example.
+const (
+	nonceSize = 12
+	tagSize   = 16
+
+	// minCompress is the size of metadata below which zstd is not worth its time.
+	minCompress = 128
+
+	// headerRoom is more than a header takes, its key ID and ref filter aside.
+	headerRoom = 256
+
+	batchInfo = "dormouse batch key v1"
+)
+
+func newAEAD(key secret) cipher.AEAD {
+	block, err := aes.NewCipher(key[:])
+	if err != nil {
+		panic(err) // the length is right
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		panic(err) // AES has the block size of GCM
+	}
+	return aead
+}
+
+// batchAEAD derives the cipher of one writer, so that no key of the ring ever seals too often.
+func batchAEAD(ringKey secret, w journal.WriterID) (cipher.AEAD, error) {
+	key, err := hkdf.Key(sha256.New, ringKey[:], w[:], batchInfo, keySize)
+	if err != nil {
+		return nil, fmt.Errorf("derive the key of writer %s: %w", w, err)
+	}
+	return newAEAD(secret(key)), nil
+}
+
+// BatchSealer turns the batches of one writer into stored messages. It implements commit.Encoder.
+// Safe for concurrent use.
+type BatchSealer struct {
+	writer journal.WriterID
+
+	mu     sync.Mutex
+	key    journal.KeyID
+	aead   cipher.AEAD
+	zstd   *zstd.Encoder
+	meta   []byte // kept from batch to batch, as is packed
+	packed []byte
+}
+
+// NewBatchSealer returns a sealer under the keyring's current journal key. Its error is
+// journal.ErrKeyMissing.
+func NewBatchSealer(k *Keyring, w journal.WriterID) (*BatchSealer, error) {
+	enc, err := zstd.NewWriter(nil,
+		zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false))
+	if err != nil {
+		return nil, fmt.Errorf("zstd: %w", err)
+	}
+	s := &BatchSealer{writer: w, zstd: enc}
+	return s, s.Use(k)
+}
+
+// Use goes over to another keyring's current journal key from the next batch on. If it has none,
+// nothing changes and the error is journal.ErrKeyMissing.
+func (s *BatchSealer) Use(k *Keyring) error {
+	current, ok := k.journal.sealing()
+	if !ok {
+		return fmt.Errorf("seal batches: %w: no journal key", journal.ErrKeyMissing)
+	}
+	aead, err := batchAEAD(current.key, s.writer)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.key, s.aead = current.id, aead
+	return nil
+}
+
+// Encode returns the message to store: a fresh slice that nobody changes afterwards. It sets the header's
+// Key, First, Last, Count and Refs; the rest is the caller's. It fails with journal.ErrMalformed or
+// journal.ErrTooLarge as journal.AppendEvents does.
+func (s *BatchSealer) Encode(h *journal.Header, events []journal.Event) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h.Writer != s.writer || h.Number == 0 || len(events) == 0 {
+		return nil, fmt.Errorf("seal batch %d of writer %s, %d events: %w", h.Number, h.Writer, len(events), journal.ErrMalformed)
+	}
+	h.Key, h.Count, h.Refs = s.key, uint32(len(events)), journal.MakeRefFilter(events)
+	h.First, h.Last = span(events)
+	meta, sealed, err := journal.AppendEvents(s.meta[:0], h.First, events)
+	if err != nil {
+		return nil, fmt.Errorf("seal batch %d: %w", h.Number, err)
+	}
+	s.meta = meta
+	packed, size := s.pack()
+	msg := make([]byte, 0, headerRoom+len(h.Key)+len(h.Refs)+nonceSize+binary.MaxVarintLen64+len(packed)+sealed+tagSize)
+	msg = journal.AppendHeader(msg, h)
+	at := len(msg)
+	msg = msg[:at+nonceSize]
+	_, _ = rand.Read(msg[at:])
+	msg = binary.AppendUvarint(msg, size)
+	msg = append(msg, packed...)
+	msg = journal.AppendSealed(msg, events)
+	header, nonce, plain := msg[:at], msg[at:at+nonceSize], msg[at+nonceSize:]
+	return s.aead.Seal(msg[:at+nonceSize], nonce, plain, header), nil
+}
+
+// pack compresses the metadata if that makes it smaller. The size's lowest bit tells.
+func (s *BatchSealer) pack() (packed []byte, size uint64) {
+	if len(s.meta) >= minCompress {
+		s.packed = s.zstd.EncodeAll(s.meta, s.packed[:0])
+		if len(s.packed) < len(s.meta) {
+			return s.packed, uint64(len(s.packed))<<1 | 1
+		}
+	}
+	return s.meta, uint64(len(s.meta)) << 1
+}
+
+func span(events []journal.Event) (first, last journal.Instant) {
+	first, last = events[0].At, events[0].At
+	for i := range events {
+		first, last = min(first, events[i].At), max(last, events[i].At)
+	}
+	return first, last
+}

@@ -1,0 +1,184 @@
+package seal
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/dormouse-mcp/dormouse/journal"
+)
+
+// Ring names one of the two rings of a keyring.
+type Ring string
+
+// The rings. They share no key, so that a holder of the first learns nothing of what is under the second.
+const (
+	RingJournal Ring = "journal" // opens batches
+	RingTenant  Ring = "tenant"  // wraps the tenants' data keys
+)
+
+const keySize = 32
+
+type secret [keySize]byte
+
+func newSecret() (s secret) {
+	// crypto/rand.Read never returns an error: it aborts the process instead.
+	_, _ = rand.Read(s[:])
+	return s
+}
+
+// ringKey is one key of a ring.
+type ringKey struct {
+	id  journal.KeyID
+	key secret
+}
+
+// ring is the keys of one purpose. New things are sealed under the current one; the others open what was
+// sealed before. An empty ring has no current key.
+type ring struct {
+	keys    []ringKey
+	current int
+}
+
+func (r *ring) find(id journal.KeyID) (secret, bool) {
+	for i := range r.keys {
+		if r.keys[i].id == id {
+			return r.keys[i].key, true
+		}
+	}
+	return secret{}, false
+}
+
+func (r *ring) sealing() (ringKey, bool) {
+	if len(r.keys) == 0 {
+		return ringKey{}, false
+	}
+	return r.keys[r.current], true
+}
+
+// Keyring holds the keys of a deployment. It never changes, so it is safe for concurrent use; Rotate
+// returns another one. Formatting a Keyring shows key IDs and no key.
+type Keyring struct {
+	journal ring
+	tenant  ring
+	naming  *secret // nil in a reading keyring
+}
+
+// GenerateKeyring returns a keyring of new random keys: j1, t1 and a naming key.
+func GenerateKeyring() *Keyring {
+	naming := newSecret()
+	return &Keyring{
+		journal: ring{keys: []ringKey{{id: "j1", key: newSecret()}}},
+		tenant:  ring{keys: []ringKey{{id: "t1", key: newSecret()}}},
+		naming:  &naming,
+	}
+}
+
+// Reading returns the journal ring alone: enough to fold and to audit, useless for opening a tenant's
+// credentials and for making names.
+func (k *Keyring) Reading() *Keyring {
+	return &Keyring{journal: ring{keys: slices.Clone(k.journal.keys), current: k.journal.current}}
+}
+
+// Complete returns nil if the keyring has both rings and the naming key, as a replica that serves sessions
+// needs them, and else journal.ErrKeyMissing with what is missing.
+func (k *Keyring) Complete() error {
+	switch {
+	case len(k.journal.keys) == 0:
+		return fmt.Errorf("keyring: %w: no journal key", journal.ErrKeyMissing)
+	case len(k.tenant.keys) == 0:
+		return fmt.Errorf("keyring: %w: no tenant key; it is a reading keyring", journal.ErrKeyMissing)
+	case k.naming == nil:
+		return fmt.Errorf("keyring: %w: no naming key; it is a reading keyring", journal.ErrKeyMissing)
+	default:
+		return nil
+	}
+}
+
+// Current returns the ID of the key under which new things are sealed; empty when the ring is.
+func (k *Keyring) Current(r Ring) journal.KeyID {
+	key, _ := k.ring(r).sealing()
+	return key.id
+}
+
+// IDs returns the IDs of a ring's keys in the order of the file.
+func (k *Keyring) IDs(r Ring) (ids []journal.KeyID) {
+	for i := range k.ring(r).keys {
+		ids = append(ids, k.ring(r).keys[i].id)
+	}
+	return ids
+}
+
+func (k *Keyring) ring(r Ring) *ring {
+	switch r {
+	case RingJournal:
+		return &k.journal
+	case RingTenant:
+		return &k.tenant
+	default:
+		return &ring{}
+	}
+}
+
+// Rotate returns a copy whose ring r has a new current key, with the next free number as its ID (j2, t2),
+// and that ID. The older keys stay for what they have sealed.
+//
+// Save the copy before anything is sealed under it, and give it to every replica before one of them
+// uses it. It fails with journal.ErrKeyMissing if the ring is empty.
+func (k *Keyring) Rotate(r Ring) (*Keyring, journal.KeyID, error) {
+	next := &Keyring{
+		journal: ring{keys: slices.Clone(k.journal.keys), current: k.journal.current},
+		tenant:  ring{keys: slices.Clone(k.tenant.keys), current: k.tenant.current},
+		naming:  k.naming,
+	}
+	to := next.ring(r)
+	if len(to.keys) == 0 {
+		return nil, "", fmt.Errorf("rotate the %s ring: %w", r, journal.ErrKeyMissing)
+	}
+	id := freeID(to, string(r[:1]))
+	to.keys = append(to.keys, ringKey{id: id, key: newSecret()})
+	to.current = len(to.keys) - 1
+	return next, id, nil
+}
+
+func freeID(r *ring, prefix string) journal.KeyID {
+	for n := len(r.keys) + 1; ; n++ {
+		id := journal.KeyID(prefix + strconv.Itoa(n))
+		if _, taken := r.find(id); !taken {
+			return id
+		}
+	}
+}
+
+// Name returns the keyed hash of the parts within a domain: HMAC-SHA256 under the naming key, cut to 16
+// bytes. Different domains, and different lists of parts, never share an input. It panics on a keyring
+// without a naming key; ask Complete first.
+func (k *Keyring) Name(domain string, parts ...string) (name [16]byte) {
+	if k.naming == nil {
+		panic("seal: Name on a reading keyring")
+	}
+	mac := hmac.New(sha256.New, k.naming[:])
+	mac.Write(appendParts([]byte("dormouse name v1\x00"), append([]string{domain}, parts...)...))
+	copy(name[:], mac.Sum(nil))
+	return name
+}
+
+// appendParts appends each part behind its length, so that no two lists give the same bytes.
+func appendParts[S ~string | ~[]byte](b []byte, parts ...S) []byte {
+	for _, p := range parts {
+		b = append(binary.BigEndian.AppendUint64(b, uint64(len(p))), p...)
+	}
+	return b
+}
+
+// String tells the IDs and no key.
+func (k *Keyring) String() string {
+	return fmt.Sprintf("keyring(journal %v, tenant %v)", k.IDs(RingJournal), k.IDs(RingTenant))
+}
+
+// GoString is String: %#v tells no key either.
+func (k *Keyring) GoString() string { return k.String() }
