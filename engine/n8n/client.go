@@ -207,7 +207,8 @@ func decodeJSON(h http.Header, body []byte, out any) error {
 	if err != nil || kind != "application/json" {
 		return &notJSONError{contentType: kind}
 	}
-	if err := json.Unmarshal(body, out); err != nil {
+	// "null" would decode into anything.
+	if !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) || json.Unmarshal(body, out) != nil {
 		return &notJSONError{contentType: kind}
 	}
 	return nil

@@ -153,6 +153,8 @@ func explainTransport(ctx context.Context, err error) string {
 		return "n8n's network cannot be reached from here"
 	case errors.As(err, &cert):
 		return "n8n's TLS certificate is not valid for its name, or not signed by a known authority"
+	case isDial(err):
+		return "no connection to the address in x-n8n-url (" + clean(innermost(err)) + "); nothing was sent"
 	default:
 		return "the connection to n8n failed (" + clean(innermost(err)) + "); whether the request was carried out is not known"
 	}
@@ -164,6 +166,12 @@ func refusal(err error) string {
 		return op.Err.Error()
 	}
 	return ErrAddressRefused.Error()
+}
+
+// isDial reports whether there never was a connection.
+func isDial(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "dial"
 }
 
 func dnsReason(e *net.DNSError) string {

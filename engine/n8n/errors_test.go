@@ -82,6 +82,9 @@ func TestAnswersThatAreNotN8n(t *testing.T) {
 		{"{}", "", "is x-n8n-url the URL"},
 		{`{"data":`, "application/json", "not what n8n's API gives"},
 		{``, "application/json", "not what n8n's API gives"},
+		{`null`, "application/json", "not what n8n's API gives"},
+		{` null`, "application/json", "not what n8n's API gives"},
+		{`{"id":1}{`, "application/json", "not what n8n's API gives"},
 		{`[1]`, "application/json", "not what n8n's API gives"},
 		{`"x"`, "application/json; charset=utf-8", "not what n8n's API gives"},
 	} {
@@ -212,6 +215,7 @@ func TestBadArguments(t *testing.T) {
 		{"n8n_create_workflow", obj{"name": "", "nodes": []obj{}, "connections": obj{}}},
 		{"n8n_create_workflow", obj{"name": "n"}},
 		{"n8n_create_workflow", obj{"name": "n", "nodes": "x", "connections": obj{}}},
+		{"n8n_update_workflow", obj{"id": "a"}},
 		{"n8n_activate_workflow", nil},
 	} {
 		toolError(t, cs, tt.tool, tt.args)

@@ -2,6 +2,7 @@ package n8n
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"github.com/google/jsonschema-go/jsonschema"
@@ -48,6 +49,9 @@ func updateWorkflow() func(*mcp.Server, *api) {
 		OutputSchema: workflowSchema(),
 	}, func(in map[string]*jsonschema.Schema) { constrainID(in["id"]); constrainName(in["name"]) },
 		func(ctx context.Context, a *api, in updateWorkflowInput) (object, error) {
+			if in.isEmpty() {
+				return nil, errors.New("nothing to change: give a name, nodes, connections or settings")
+			}
 			// n8n replaces a workflow as a whole, so what stays has to be read first.
 			current, err := a.object(ctx, call{method: http.MethodGet, path: apiPath("workflows", in.ID)})
 			if err != nil {
@@ -55,6 +59,10 @@ func updateWorkflow() func(*mcp.Server, *api) {
 			}
 			return a.object(ctx, call{method: http.MethodPut, path: apiPath("workflows", in.ID), body: in.over(current)})
 		})
+}
+
+func (in updateWorkflowInput) isEmpty() bool {
+	return in.Name == "" && in.Nodes == nil && in.Connections == nil && in.Settings == nil
 }
 
 // over lays the input over the current workflow. Only what n8n lets callers write is kept: it refuses a
