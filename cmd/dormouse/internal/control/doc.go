@@ -1,0 +1,12 @@
+// Package control is the API between a daemon and the commands that look at its folder: HTTP over a unix socket
+// in the data folder, which only the folder's owner can open. On a stopped folder a command opens the store
+// itself and speaks to the very same handler in process, so that there is one way to answer.
+//
+//	GET  /v1/status
+//	GET  /v1/sessions
+//	GET  /v1/sessions/{ref}          ref may be abbreviated while it is unique
+//	POST /v1/sessions/{ref}/close
+//	GET  /v1/log?session=&since=&until=&kind=&limit=&follow=&verdicts=     JSON lines
+//
+// Nothing that it says is a secret: no session ID, no credential.
+package control

@@ -1,0 +1,157 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/dormouse-mcp/dormouse/engine"
+	"github.com/dormouse-mcp/dormouse/journal"
+	"github.com/dormouse-mcp/dormouse/replay"
+	"github.com/dormouse-mcp/dormouse/replay/audit"
+)
+
+const omittedHeader = "Dormouse-Omitted"
+
+// Backend is what the API tells of: a running daemon or a store that a command has opened. All functions are
+// safe for concurrent use.
+type Backend struct {
+	// Status says how it is. It is asked at any time.
+	Status func() Status
+	// Ready, once it gives true, says that the functions below may be called.
+	Ready func() bool
+
+	View    func(func(*replay.State))
+	History func(context.Context, audit.Query, func(audit.Entry) error) error
+	Close   func(context.Context, journal.Ref) error
+	Live    func() map[journal.Ref]bool // the sessions with a runtime here; nil: none
+}
+
+// problem is an answer that is no success.
+type problem struct {
+	status  int
+	message string
+}
+
+func (p *problem) Error() string { return p.message }
+
+// Handler serves the API. See the package comment.
+func Handler(b *Backend) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, b.Status()) })
+	mux.HandleFunc("GET /v1/sessions", b.when(b.list))
+	mux.HandleFunc("GET /v1/sessions/{ref}", b.when(b.show))
+	mux.HandleFunc("POST /v1/sessions/{ref}/close", b.when(b.close))
+	mux.HandleFunc("GET /v1/log", b.when(b.log))
+	return mux
+}
+
+// when answers 503 until the backend is ready, and turns an error into an answer.
+func (b *Backend) when(serve func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var err error
+		if b.Ready() {
+			err = serve(w, r)
+		} else {
+			s := b.Status()
+			err = &problem{http.StatusServiceUnavailable, fmt.Sprintf("the daemon is %s (folded %d of %d); try again in a moment", s.State, s.Folded, s.Target)}
+		}
+		if err == nil {
+			return
+		}
+		status := http.StatusInternalServerError
+		if p, ok := errors.AsType[*problem](err); ok {
+			status = p.status
+		}
+		writeJSON(w, status, map[string]string{"error": err.Error()})
+	}
+}
+
+// List returns all sessions, the last accessed first. It is what GET /internal/sessions answers as well.
+func (b *Backend) List() []Session {
+	now := journal.InstantOf(time.Now())
+	sessions, live := []Session{}, b.live()
+	b.View(func(st *replay.State) {
+		sessions = slices.Grow(sessions, st.Len())
+		for s := range st.All() {
+			sessions = append(sessions, sessionOf(&s, live[s.Ref], now))
+		}
+	})
+	slices.SortStableFunc(sessions, func(x, y Session) int { return y.LastAccess.Compare(x.LastAccess) })
+	return sessions
+}
+
+func (b *Backend) live() map[journal.Ref]bool {
+	if b.Live == nil {
+		return nil
+	}
+	return b.Live()
+}
+
+func (b *Backend) list(w http.ResponseWriter, _ *http.Request) error {
+	writeJSON(w, http.StatusOK, b.List())
+	return nil
+}
+
+func (b *Backend) show(w http.ResponseWriter, r *http.Request) error {
+	n, err := strconv.Atoi(r.FormValue("events"))
+	if err != nil || n < 0 {
+		n = 10
+	}
+	ref, err := b.resolve(r.Context(), r.PathValue("ref"))
+	if err != nil {
+		return err
+	}
+	now, live := journal.InstantOf(time.Now()), b.live()
+	d := Detail{Session: Session{Ref: ref.String(), State: StateEnded}}
+	b.View(func(st *replay.State) {
+		if s, ok := st.Session(ref); ok {
+			d = detailOf(&s, live[ref], now)
+		}
+	})
+	if d.Events, err = b.lastEvents(r.Context(), ref, n); err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, d)
+	return nil
+}
+
+func (b *Backend) lastEvents(ctx context.Context, ref journal.Ref, n int) ([]Event, error) {
+	last := newTail[Event](max(n, 1))
+	err := b.History(ctx, audit.Query{Session: &ref}, func(en audit.Entry) error {
+		last.add(EventOf(&en))
+		return nil
+	})
+	if n == 0 {
+		return []Event{}, err
+	}
+	return last.items(), err
+}
+
+func (b *Backend) close(w http.ResponseWriter, r *http.Request) error {
+	ref, err := b.resolve(r.Context(), r.PathValue("ref"))
+	if err != nil {
+		return err
+	}
+	err = b.Close(r.Context(), ref)
+	if errors.Is(err, engine.ErrUnknownSession) {
+		return &problem{http.StatusConflict, fmt.Sprintf("session %s has ended already", ref)}
+	}
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, map[string]string{"ref": ref.String()})
+	return nil
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	// The client is gone if this fails; nobody is left to tell.
+	_ = json.NewEncoder(w).Encode(v)
+}
