@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -78,12 +79,14 @@ func (e *Engine) changed(ctx context.Context, st *replay.Session, c Changes) (jo
 func (e *Engine) sealContext(
 	ctx context.Context, t journal.TenantID, k journal.KeyID, ref journal.Ref, ic *InstanceContext,
 ) (journal.Sealed, error) {
-	plain, err := json.Marshal(ic)
-	if err != nil {
+	var plain bytes.Buffer
+	defer func() { clear(plain.Bytes()) }()
+	enc := json.NewEncoder(&plain)
+	enc.SetEscapeHTML(false) // metadata comes back as it was
+	if err := enc.Encode(ic); err != nil {
 		return nil, fmt.Errorf("context of session %s: %w: metadata is not JSON", ref, journal.ErrMalformed)
 	}
-	defer clear(plain)
-	sealed, err := e.o.Vault.Seal(ctx, t, k, journal.PurposeContext, ref, plain)
+	sealed, err := e.o.Vault.Seal(ctx, t, k, journal.PurposeContext, ref, bytes.TrimSpace(plain.Bytes()))
 	if err != nil {
 		return nil, fmt.Errorf("seal the context of session %s: %w", ref, err)
 	}

@@ -58,16 +58,20 @@ func (e *Engine) reserve(ctx context.Context, ref journal.Ref, t journal.TenantI
 	if err == nil {
 		return nil
 	}
-	if n, _ := e.ExpireDue(ctx); n > 0 { // what it could not expire still counts
-		if err = e.limits.reserve(e.o.Table, ref, t); err == nil {
-			return nil
-		}
+	_, _ = e.ExpireDue(ctx) // what it could not expire still counts
+	if err = e.limits.reserve(e.o.Table, ref, t); err == nil {
+		return nil
 	}
-	e.o.Observer.LimitReached()
 	if l, ok := errors.AsType[*limitError](err); ok {
-		send(e.security("max_sessions_reached").Int("count", l.count).Int("limit", l.max).Str("of", l.what).Stringer("tenant", t), "max_sessions_reached")
+		e.limitReached(l, t)
 	}
 	return err
+}
+
+func (e *Engine) limitReached(l *limitError, t journal.TenantID) {
+	e.o.Observer.LimitReached()
+	line := e.security("max_sessions_reached").Int("count", l.count).Int("limit", l.max).Str("of", l.what)
+	send(line.Stringer("tenant", t), "max_sessions_reached")
 }
 
 func (e *Engine) create(ctx context.Context, c Caller, s *Session, open func(context.Context, *Session) (Opened, error)) (*Lease, error) {

@@ -23,6 +23,7 @@ type limits struct {
 type limitError struct {
 	what       string
 	count, max int
+	all        bool // the limit on all sessions, not on a tenant's
 }
 
 func (l *limitError) Error() string {
@@ -75,10 +76,10 @@ func (l *limits) check(st *replay.State, tenant journal.TenantID) error {
 		}
 	}
 	if all >= l.total {
-		return &limitError{"in all", all, l.total}
+		return &limitError{"in all", all, l.total, true}
 	}
 	if l.each > 0 && each >= l.each {
-		return &limitError{"of this tenant", each, l.each}
+		return &limitError{"of this tenant", each, l.each, false}
 	}
 	return nil
 }

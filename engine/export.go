@@ -1,0 +1,111 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/dormouse-mcp/dormouse/journal"
+	"github.com/dormouse-mcp/dormouse/replay"
+)
+
+// ExportSessionState returns all sessions that have not timed out and have a complete context, as the
+// seed API does. Nothing is lost without it: it is for moving sessions elsewhere. Sessions whose tenant was
+// erased are left out; a tenant key that is missing is an error. The result holds credentials in plaintext.
+func (e *Engine) ExportSessionState(ctx context.Context) ([]SessionState, error) {
+	states := []SessionState{}
+	_, err := e.ExportEach(ctx, func(s SessionState) error {
+		states = append(states, s)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return states, nil
+}
+
+// ExportEach is ExportSessionState for more sessions than should be in memory at once: it calls fn for each,
+// by ref, and returns how many they were. An error of fn ends it and is returned. The export is journaled,
+// and if that fails, it has failed.
+func (e *Engine) ExportEach(ctx context.Context, fn func(SessionState) error) (n int, err error) {
+	now := journal.InstantOf(time.Now())
+	for chunk := range slices.Chunk(e.refs(), sweepChunk) {
+		for _, s := range e.lookAll(chunk) {
+			st, ok, err := e.export(ctx, &s, now)
+			switch {
+			case err != nil:
+				return n, fmt.Errorf("export: %w", err)
+			case !ok:
+				continue
+			}
+			if err := fn(st); err != nil {
+				return n, err
+			}
+			n++
+		}
+	}
+	send(e.security("session_export").Int("count", n), "session_export")
+	return n, e.note(ctx, journal.KindExported, n)
+}
+
+// note journals that so many sessions were exported or imported.
+func (e *Engine) note(ctx context.Context, k journal.Kind, n int) error {
+	_, err := e.o.Appender.Append(ctx, journal.Event{
+		Kind: k, At: journal.InstantOf(time.Now()), Note: &journal.Note{Replica: e.o.Replica, Count: uint64(n)},
+	})
+	if err != nil {
+		return fmt.Errorf("journal that sessions were %v: %w", k, unreachable(err))
+	}
+	return nil
+}
+
+func (e *Engine) refs() (refs []journal.Ref) {
+	e.o.Table.View(func(st *replay.State) {
+		refs = make([]journal.Ref, 0, st.Len())
+		for s := range st.All() {
+			refs = append(refs, s.Ref)
+		}
+	})
+	return refs
+}
+
+func (e *Engine) lookAll(refs []journal.Ref) []replay.Session {
+	list := make([]replay.Session, 0, len(refs))
+	e.o.Table.View(func(st *replay.State) {
+		for _, ref := range refs {
+			if s, ok := st.Session(ref); ok {
+				list = append(list, s)
+			}
+		}
+	})
+	return list
+}
+
+func (e *Engine) export(ctx context.Context, s *replay.Session, now journal.Instant) (st SessionState, ok bool, err error) {
+	if s.Expires() <= now || len(s.Context) == 0 {
+		return st, false, nil
+	}
+	st, err = e.reveal(ctx, s)
+	if errors.Is(err, journal.ErrKeyErased) {
+		return st, false, nil
+	}
+	return st, err == nil && st.Context.Complete(), err
+}
+
+func (e *Engine) reveal(ctx context.Context, s *replay.Session) (st SessionState, err error) {
+	id, err := e.o.Vault.Open(ctx, s.Tenant, s.IDKey, journal.PurposeSessionID, s.Ref, s.ID)
+	if err != nil {
+		return st, fmt.Errorf("open the ID of session %s: %w", s.Ref, err)
+	}
+	st.SessionID = journal.SessionID(id)
+	st.Metadata = SessionMetadata{CreatedAt: s.CreatedAt.Time(), LastAccess: s.LastAccess.Time()}
+	if st.Context, err = e.openContext(ctx, s); err != nil {
+		return st, err
+	}
+	if st.Context.InstanceID == "" { // as n8n-mcp does; restoring it takes this back
+		st.Context.InstanceID = st.SessionID.Reveal()
+	}
+	return st, nil
+}
