@@ -1,0 +1,144 @@
+package engine_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/dormouse-mcp/dormouse/engine"
+	"github.com/dormouse-mcp/dormouse/journal"
+)
+
+// naive is the rival: a session table as most servers have one, a map under a mutex, without a journal.
+type naive struct {
+	mu       sync.Mutex
+	sessions map[journal.SessionID]*naiveSession
+}
+
+type naiveSession struct {
+	caller  engine.Caller
+	runtime engine.Runtime
+	calls   int
+}
+
+func (n *naive) request(id journal.SessionID, c *engine.Caller) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s := n.sessions[id]
+	if s == nil || s.caller.Principal != c.Principal || s.caller.Tenant != c.Tenant || s.caller.URLHash != c.URLHash {
+		return false
+	}
+	s.calls++
+	return s.runtime != nil
+}
+
+// BenchmarkRequest is what the engine adds to one request on a live session.
+func BenchmarkRequest(b *testing.B) {
+	const sessions = 1000
+	caller := alice()
+	b.Run("naive map", func(b *testing.B) {
+		n := &naive{sessions: map[journal.SessionID]*naiveSession{}}
+		ids := make([]journal.SessionID, sessions)
+		for i := range ids {
+			ids[i] = journal.NewSessionID()
+			n.sessions[ids[i]] = &naiveSession{caller: caller, runtime: &runtime{}}
+		}
+		b.ReportAllocs()
+		for i := 0; b.Loop(); i++ {
+			if !n.request(ids[i%sessions], &caller) {
+				b.Fatal("not found")
+			}
+		}
+	})
+	for name, c := range map[string]func() engine.Caller{
+		"no context": func() engine.Caller { c := caller; c.Context = nil; return c },
+		"context":    func() engine.Caller { return caller },
+	} {
+		b.Run(name, func(b *testing.B) {
+			p, ids := benchSessions(b, sessions)
+			c := c()
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i := 0; b.Loop(); i++ {
+				p.bench(b, ids[i%sessions], c)
+			}
+		})
+		b.Run(name+"/parallel", func(b *testing.B) {
+			p, ids := benchSessions(b, sessions)
+			c := c()
+			b.ReportAllocs()
+			b.ResetTimer()
+			b.RunParallel(func(pb *testing.PB) {
+				for i := 0; pb.Next(); i++ {
+					p.bench(b, ids[i%sessions], c)
+				}
+			})
+		})
+	}
+}
+
+func benchSessions(b *testing.B, n int) (*process, []journal.SessionID) {
+	b.Helper()
+	p := newSite().boot(b, "a")
+	ids := make([]journal.SessionID, n)
+	for i := range ids {
+		l, err := p.Create(b.Context(), alice(), open(&runtime{}))
+		must(b, err)
+		ids[i] = l.Session().ID()
+		l.Release()
+	}
+	return p, ids
+}
+
+func (p *process) bench(b *testing.B, id journal.SessionID, c engine.Caller) {
+	l, err := p.Acquire(b.Context(), id, c)
+	must(b, err)
+	call := l.Begin("tools/call", "list_workflows")
+	_, err = l.Runtime(b.Context())
+	must(b, err)
+	call.End(journal.OutcomeOK)
+	l.Release()
+}
+
+// BenchmarkCreate is the rate of durable creates with so many clients at once, over the memory journal.
+func BenchmarkCreate(b *testing.B) {
+	for _, clients := range []int{1, 64, 512} {
+		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
+			p := newSite().boot(b, "a", func(o *engine.Options) { o.MaxSessions = 1 << 30 })
+			b.ReportAllocs()
+			var wg sync.WaitGroup
+			next := make(chan struct{}, clients)
+			for range clients {
+				wg.Go(func() {
+					for range next {
+						p.create(alice())
+					}
+				})
+			}
+			for b.Loop() {
+				next <- struct{}{}
+			}
+			close(next)
+			wg.Wait()
+		})
+	}
+}
+
+// BenchmarkRestoreSessionState is 10,000 sessions at once; n8n-mcp needs seven seconds for them.
+func BenchmarkRestoreSessionState(b *testing.B) {
+	const n = 10_000
+	states := make([]engine.SessionState, n)
+	for i := range states {
+		states[i] = state(fmt.Sprintf("session-%012d", i), 0)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		p := newSite().boot(b, "a", importing)
+		b.StartTimer()
+		got, err := p.RestoreSessionState(b.Context(), states)
+		if err != nil || got.Restored != n {
+			b.Fatal(got, err)
+		}
+	}
+}
