@@ -1,6 +1,8 @@
 package replay_test
 
 import (
+	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -53,3 +55,13 @@ func verdicts(t fataler, s *replay.State, m journal.Message) (out []replay.Refus
 }
 
 func sessionsOf(s *replay.State) []replay.Session { return slices.Collect(s.All()) }
+
+func compareSessions(got, want replay.Session) string {
+	if len(got.Subscriptions) == 0 {
+		got.Subscriptions = nil
+	}
+	if reflect.DeepEqual(got, want) {
+		return ""
+	}
+	return fmt.Sprintf("got  %+v\nwant %+v", got, want)
+}
