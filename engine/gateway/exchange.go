@@ -1,0 +1,187 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/dormouse-mcp/dormouse/engine"
+	"github.com/dormouse-mcp/dormouse/journal"
+)
+
+// maxLosses is how often one request may find the session lost and have it initialized again.
+const maxLosses = 3
+
+// exchange is one POST on its way to the upstream.
+type exchange struct {
+	p      *proxy
+	a      *answer
+	r      *http.Request
+	who    caller
+	losses int
+	lost4  bool   // a 400 was taken for a lost session; no other one is
+	era    uint64 // when the request was sent
+}
+
+// post carries a POST to the upstream and its answer back: it waits for an upstream that is down,
+// initializes a lost session again, and repeats the request where nothing can have been executed twice.
+func (p *proxy) post(a *answer, r *http.Request) {
+	x := &exchange{p: p, a: a, r: r, who: callerOf(r)}
+	wait := newBackoff(p.w.o.UpstreamWait)
+	for {
+		err := x.try()
+		if err == nil {
+			return
+		}
+		if x.again(err) && wait.pause(r.Context()) {
+			continue
+		}
+		x.fail(err)
+		return
+	}
+}
+
+// again reports whether the exchange may be repeated after err.
+func (x *exchange) again(err error) bool {
+	switch {
+	case x.a.begun(), known(err):
+		return false
+	case errors.Is(err, errDown):
+		return true
+	case errors.Is(err, errBroken):
+		return x.a.payload.repeatable(x.p.w.tools.repeatable)
+	}
+	return false
+}
+
+// try carries the request once, and again for each time that the session turns out to be lost.
+func (x *exchange) try() error {
+	ctx, p := x.r.Context(), x.p
+	for {
+		b, err := p.bound(ctx, x.who)
+		if err != nil {
+			return err
+		}
+		body, dropped := x.a.payload.inward(b.epoch)
+		if dropped > 0 {
+			p.w.o.Logger.Info().Stringer("session", p.s.Ref()).Int("dropped", dropped).
+				Msg("late answers to questions of an earlier upstream session dropped")
+		}
+		if body == nil {
+			x.accept()
+			return nil
+		}
+		x.era = p.w.health.era.Load()
+		protocol := p.version()
+		resp, err := p.w.send(ctx, b.conn, outgoing{method: http.MethodPost, who: x.who, body: body, session: b.id, protocol: protocol})
+		if err != nil {
+			return err
+		}
+		gone, err := x.isLost(resp, b)
+		if err != nil || !gone {
+			if err == nil {
+				err = x.deliver(ctx, b, resp)
+			}
+			return err
+		}
+		if err := x.recover(ctx, b); err != nil || x.a.begun() {
+			return err
+		}
+	}
+}
+
+// isLost reads what an upstream says in a 400 or 404, and closes the answer if that is that it has lost the session.
+func (x *exchange) isLost(resp *http.Response, b *binding) (bool, error) {
+	if resp.StatusCode != http.StatusNotFound && (resp.StatusCode != http.StatusBadRequest || x.lost4) {
+		return false, nil
+	}
+	head, err := io.ReadAll(io.LimitReader(resp.Body, maxRefusal))
+	if err != nil {
+		_ = resp.Body.Close()
+		return false, x.p.w.broken(x.r.Context(), err)
+	}
+	if !lost(resp.StatusCode, head, b.id) {
+		resp.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.MultiReader(bytes.NewReader(head), resp.Body), resp.Body}
+		return false, nil
+	}
+	drain(resp.Body)
+	x.lost4 = resp.StatusCode == http.StatusBadRequest
+	return true, nil
+}
+
+// recover deals with a lost session: it is initialized again, unless the request means nothing to a new one.
+func (x *exchange) recover(ctx context.Context, b *binding) error {
+	p := x.p
+	if p.shared() {
+		p.w.health.lost(b.proven.Load())
+	}
+	if x.a.payload.bygone() {
+		x.accept()
+		return nil
+	}
+	if x.losses++; x.losses > maxLosses {
+		return refuse(http.StatusBadGateway, codeUnavailable, "The MCP server does not keep its sessions")
+	}
+	_, err := p.rebind(ctx, x.who, b)
+	return err
+}
+
+// bygone reports whether all messages of the body belong to the upstream session that they were meant for:
+// answers to its questions, and notes on requests that went down with it.
+func (p *payload) bygone() bool {
+	for i := range p.msgs {
+		m := &p.msgs[i]
+		if m.kind != kindResponse && m.method != methodCancelled && m.method != methodProgress {
+			return false
+		}
+	}
+	return true
+}
+
+// accept answers 202 for messages that need no answer.
+func (x *exchange) accept() {
+	x.a.verdicts.settle(journal.OutcomeOK)
+	x.a.WriteHeader(http.StatusAccepted)
+}
+
+// fail answers for an exchange that came to nothing.
+func (x *exchange) fail(err error) {
+	x.a.fail(x.r.Context(), err, &x.p.w.o.Logger)
+}
+
+// backoff waits ever longer, up to a deadline.
+type backoff struct {
+	until time.Time
+	delay time.Duration
+}
+
+const (
+	backoffFirst = 50 * time.Millisecond
+	backoffMax   = time.Second
+)
+
+func newBackoff(patience time.Duration) backoff {
+	return backoff{until: time.Now().Add(patience), delay: backoffFirst}
+}
+
+// pause waits and reports whether it is worth another try.
+func (b *backoff) pause(ctx context.Context) bool {
+	d := b.delay/2 + jitter(b.delay)
+	if time.Now().Add(d).After(b.until) {
+		return false
+	}
+	b.delay = min(2*b.delay, backoffMax)
+	return sleep(ctx, d) == nil
+}
+
+// evicted reports whether err means that the session can never be served again.
+func evicted(err error) bool { return errors.Is(err, errVersionChanged) }
+
+// gone reports whether err says that the session has ended.
+func gone(err error) bool { return errors.Is(err, engine.ErrUnknownSession) || evicted(err) }

@@ -1,0 +1,90 @@
+package gateway
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// guard keeps web pages away: those of foreign origins, and those that reach a loopback listener under
+// another name (DNS rebinding).
+type guard struct {
+	origins []string // exact, in lower case; "*" = all
+	hosts   []string // without port, in lower case
+}
+
+func newGuard(origins, hosts []string) guard {
+	lower := func(in []string) (out []string) {
+		for _, s := range in {
+			out = append(out, strings.ToLower(strings.TrimSuffix(strings.TrimSpace(s), "/")))
+		}
+		return out
+	}
+	return guard{origins: lower(origins), hosts: lower(hosts)}
+}
+
+// admit answers requests that must go no further and CORS preflights, and reports whether r may go on.
+func (g *guard) admit(w http.ResponseWriter, r *http.Request) bool {
+	if !g.hostAllowed(r) {
+		refuse(http.StatusForbidden, codeTransport, "Forbidden: the Host header names no host of this server").write(w, nil)
+		return false
+	}
+	origin := r.Header["Origin"]
+	if len(origin) == 0 {
+		return true
+	}
+	if len(origin) > 1 || !g.originAllowed(origin[0]) {
+		refuse(http.StatusForbidden, codeTransport, "Forbidden: this Origin is not allowed").write(w, nil)
+		return false
+	}
+	h := w.Header()
+	h.Set("Access-Control-Allow-Origin", origin[0])
+	h.Add("Vary", "Origin")
+	h.Set("Access-Control-Expose-Headers", headerSession+", "+headerVersion+", WWW-Authenticate")
+	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+		h.Set("Access-Control-Allow-Methods", allowed)
+		if asked := r.Header.Get("Access-Control-Request-Headers"); asked != "" {
+			h.Set("Access-Control-Allow-Headers", asked)
+		}
+		h.Set("Access-Control-Max-Age", "600")
+		w.WriteHeader(http.StatusNoContent)
+		return false
+	}
+	return true
+}
+
+func (g *guard) hostAllowed(r *http.Request) bool {
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if !ok || !loopback(hostname(local.String())) {
+		return true
+	}
+	host := hostname(r.Host)
+	return loopback(host) || slices.Contains(g.hosts, strings.ToLower(host))
+}
+
+func (g *guard) originAllowed(origin string) bool {
+	if slices.Contains(g.origins, "*") || slices.Contains(g.origins, strings.ToLower(origin)) {
+		return true
+	}
+	u, err := url.Parse(origin)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Path == "" && u.User == nil && loopback(u.Hostname())
+}
+
+// hostname strips the port and the brackets of an IPv6 address.
+func hostname(hostport string) string {
+	if host, _, err := net.SplitHostPort(hostport); err == nil {
+		return host
+	}
+	return strings.Trim(hostport, "[]")
+}
+
+func loopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap().IsLoopback()
+}

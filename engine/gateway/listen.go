@@ -1,0 +1,287 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/dormouse-mcp/dormouse/journal"
+)
+
+// listeners keeps the GET stream of a session: there is one, and the newest wins.
+type listeners struct {
+	mu  sync.Mutex
+	now *listener
+	all sync.WaitGroup
+}
+
+// listener is one client's GET.
+type listener struct {
+	events chan []byte // from the gateway itself; what does not fit is dropped
+	cancel context.CancelCauseFunc
+	done   chan struct{} // closed when it writes no more
+}
+
+var errReplaced = errors.New("a newer GET stream has taken over")
+
+// join makes l the session's GET stream, once the one before has ended.
+func (ls *listeners) join(ctx context.Context, l *listener) error {
+	ls.mu.Lock()
+	before := ls.now
+	ls.now = l
+	ls.all.Add(1)
+	ls.mu.Unlock()
+	if before == nil {
+		return nil
+	}
+	before.cancel(errReplaced)
+	select {
+	case <-before.done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (ls *listeners) leave(l *listener) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if ls.now == l {
+		ls.now = nil
+	}
+	close(l.done)
+	ls.all.Done()
+}
+
+// send gives the listener an event, if there is a listener.
+func (ls *listeners) send(event []byte) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if ls.now == nil {
+		return
+	}
+	select {
+	case ls.now.events <- event:
+	default:
+	}
+}
+
+func (ls *listeners) wait() { ls.all.Wait() }
+
+// get serves a GET: the session's own stream, or the rest of an answer that broke off.
+func (p *proxy) get(a *answer, r *http.Request) {
+	var at cursor
+	if id := r.Header.Get(headerLastEventID); id != "" {
+		var ok bool
+		if at, ok = p.w.cursors.decode(p.s.Ref(), id); !ok {
+			refuse(http.StatusBadRequest, codeTransport, "Bad Request: Last-Event-ID is none of this session's").write(a, nil)
+			return
+		}
+	}
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	defer context.AfterFunc(p.ctx, func() { cancel(errHibernated) })()
+	if len(at.request) > 0 {
+		p.settleOrResume(ctx, a, r, at)
+		return
+	}
+	p.listen(ctx, cancel, a, r, at)
+}
+
+// listen is the session's GET stream: keepalives, and what the upstream's own brings.
+func (p *proxy) listen(ctx context.Context, cancel context.CancelCauseFunc, a *answer, r *http.Request, at cursor) {
+	l := &listener{events: make(chan []byte, 16), cancel: cancel, done: make(chan struct{})}
+	err := p.stream.join(ctx, l)
+	defer p.stream.leave(l)
+	if err != nil {
+		return
+	}
+	a.streams()
+	a.WriteHeader(http.StatusOK)
+	if !a.say(": ok\n\n") {
+		return
+	}
+	carried := make(chan []byte)
+	var pump sync.WaitGroup
+	pump.Go(func() { p.carry(ctx, callerOf(r), carried, at) })
+	defer pump.Wait()
+	defer cancel(nil)
+	alive := time.NewTicker(p.w.o.Keepalive)
+	defer alive.Stop()
+	for ok := true; ok; {
+		select {
+		case ev := <-carried:
+			ok = a.say(string(ev))
+		case ev := <-l.events:
+			ok = a.say(string(ev))
+		case <-alive.C:
+			ok = a.say(": keepalive\n\n")
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// say writes and flushes; false: the client is gone.
+func (a *answer) say(s string) bool {
+	if _, err := io.WriteString(a, s); err != nil {
+		return false
+	}
+	a.Flush()
+	return true
+}
+
+const (
+	reopenFirst = time.Second
+	reopenMax   = 30 * time.Second
+	patientGET  = 2 * time.Second // an upstream that refuses GET does so at once
+)
+
+// carry keeps the upstream's GET stream open and passes its events on, until ctx ends or the upstream turns
+// out to offer none.
+func (p *proxy) carry(ctx context.Context, who caller, events chan<- []byte, at cursor) {
+	t := &tributary{p: p, who: who, events: events, epoch: at.epoch, cursor: slices.Clone(at.upstream)}
+	delay := reopenFirst
+	for ctx.Err() == nil {
+		began := time.Now()
+		rebound := p.changed()
+		if !t.open(ctx) {
+			return
+		}
+		if time.Since(began) > reopenMax {
+			delay = reopenFirst
+		}
+		pause, cancel := context.WithTimeout(ctx, delay/2+jitter(delay))
+		select {
+		case <-rebound:
+		case <-pause.Done():
+		}
+		cancel()
+		delay = min(2*delay, reopenMax)
+	}
+}
+
+// tributary is the upstream's GET stream.
+type tributary struct {
+	p      *proxy
+	who    caller
+	events chan<- []byte
+	epoch  journal.Epoch
+	cursor []byte
+}
+
+// open opens the stream and passes it on to its end; false: there is none to be had.
+func (t *tributary) open(ctx context.Context) bool {
+	offered, done, err := t.p.w.health.ask(ctx, featureGET)
+	defer done()
+	if err != nil || !offered {
+		return false
+	}
+	b, err := t.p.bound(ctx, t.who)
+	if err != nil {
+		return !gone(err)
+	}
+	if b.epoch != t.epoch {
+		t.epoch, t.cursor = b.epoch, nil
+	}
+	assume := time.AfterFunc(patientGET, func() { t.p.w.health.note(featureGET, true); done() })
+	resp, err := t.p.w.send(ctx, b.conn, outgoing{
+		method: http.MethodGet, who: t.who, session: b.id, protocol: t.p.version(), lastEventID: string(t.cursor),
+	})
+	assume.Stop()
+	if err != nil {
+		return true
+	}
+	defer drain(resp.Body)
+	if resp.StatusCode == http.StatusOK && mediaType(resp.Header) == typeSSE {
+		t.p.w.health.note(featureGET, true)
+		done()
+		t.pass(ctx, b, resp.Body)
+		return true
+	}
+	return t.refused(ctx, b, resp)
+}
+
+// refused finds out what the upstream means; false: it has no GET streams, or none for this client.
+func (t *tributary) refused(ctx context.Context, b *binding, resp *http.Response) bool {
+	switch resp.StatusCode {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return false
+	case http.StatusConflict, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway,
+		http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	case http.StatusBadRequest, http.StatusNotFound: // no stream, or no session
+		if b.id != "" && t.p.ping(ctx, t.who, b) == verdictLost {
+			if t.p.shared() {
+				t.p.w.health.lost(b.proven.Load())
+			}
+			_, err := t.p.rebind(ctx, t.who, b)
+			return err == nil || !gone(err)
+		}
+	}
+	if ctx.Err() != nil {
+		return false
+	}
+	t.p.w.health.note(featureGET, false)
+	t.p.w.o.Logger.Info().Int("status", resp.StatusCode).Msg("the upstream offers no GET stream")
+	return false
+}
+
+// pass carries events to the listener.
+func (t *tributary) pass(ctx context.Context, b *binding, body io.Reader) {
+	er := t.p.w.readers.get(body, t.p.w.o.MaxEvent)
+	defer t.p.w.readers.put(er)
+	id := func() []byte {
+		return t.p.w.cursors.encode(t.p.s.Ref(), cursor{epoch: b.epoch, upstream: t.cursor})
+	}
+	for {
+		ev, err := er.next()
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				_ = t.p.w.broken(ctx, err) // noted; the stream is opened again
+			}
+			return
+		}
+		if ev.has == 0 {
+			continue // the upstream's keepalives; the client gets its own
+		}
+		var in inbound
+		if ev.message() {
+			in = peek(ev.data)
+		}
+		if ev.has&hasID != 0 {
+			t.cursor = append(t.cursor[:0], ev.id...)
+		}
+		select {
+		case t.events <- t.p.forClient(nil, ev, &in, b.epoch, id):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// settleOrResume serves a client that comes back for the rest of an answer: from the upstream, if it still is the one
+// that gave the beginning and can go on; else the request is answered with an error, for good.
+func (p *proxy) settleOrResume(ctx context.Context, a *answer, r *http.Request, at cursor) {
+	var asked payload
+	asked.one[0] = message{kind: kindRequest, id: at.request}
+	asked.msgs = asked.one[:]
+	a.payload = &asked
+	a.verdicts.init(&asked)
+	s := &relay{p: p, a: a, who: callerOf(r), request: at.request, cursor: slices.Clone(at.upstream), named: true}
+	if b, err := p.current(ctx); err == nil && b != nil && b.epoch == at.epoch && len(at.upstream) > 0 {
+		s.b = b
+		if body, ok := s.resume(ctx); ok {
+			defer body.Close() //nolint:errcheck // nothing to learn from it
+			if err := s.run(ctx, body); err == nil || s.a.begun() || ctx.Err() != nil {
+				return
+			}
+		}
+	}
+	s.begin()
+	_ = s.settle() // the client may be gone again
+}

@@ -1,0 +1,291 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/dormouse-mcp/dormouse/engine"
+	"github.com/dormouse-mcp/dormouse/journal"
+)
+
+// post serves JSON-RPC messages.
+func (g *Gateway) post(w http.ResponseWriter, r *http.Request) {
+	a := &answer{ResponseWriter: w}
+	if p := acceptable(r); p != nil {
+		p.write(a, nil)
+		return
+	}
+	buf := g.o.Waker.buffers.get()
+	defer g.o.Waker.buffers.put(buf)
+	if p := g.read(buf, a, r); p != nil {
+		p.write(a, nil)
+		return
+	}
+	var body payload
+	if err := body.parse(buf.Bytes()); err != nil {
+		(&problem{status: http.StatusBadRequest, rpcError: *err}).write(a, body.salvage())
+		return
+	}
+	a.payload = &body
+	a.verdicts.init(&body)
+	g.dispatch(a, r)
+	if a.cut {
+		panic(http.ErrAbortHandler) // makes net/http break the connection
+	}
+}
+
+// acceptable checks what MCP asks of the headers of a POST.
+func acceptable(r *http.Request) *problem {
+	if !accepts(r.Header, typeJSON) || !accepts(r.Header, typeSSE) {
+		return refuse(http.StatusNotAcceptable, codeTransport,
+			"Not Acceptable: Accept must list both application/json and text/event-stream")
+	}
+	if mediaType(r.Header) != typeJSON {
+		return refuse(http.StatusUnsupportedMediaType, codeTransport, "Unsupported Media Type: Content-Type must be application/json")
+	}
+	if r.Header.Get("Content-Encoding") != "" {
+		return refuse(http.StatusUnsupportedMediaType, codeTransport, "Unsupported Media Type: the body must not be compressed")
+	}
+	return nil
+}
+
+// read reads the whole body: nothing is forwarded before, so that the request can be repeated.
+func (g *Gateway) read(buf *bytes.Buffer, a *answer, r *http.Request) *problem {
+	tooLarge := refuse(http.StatusRequestEntityTooLarge, codeTransport,
+		"Payload Too Large: the body exceeds "+strconv.FormatInt(g.o.MaxBody, 10)+" bytes")
+	if r.ContentLength > g.o.MaxBody {
+		a.Header().Set("Connection", "close")
+		return tooLarge
+	}
+	if r.ContentLength > 0 {
+		buf.Grow(int(r.ContentLength) + bytes.MinRead)
+	}
+	_, err := buf.ReadFrom(http.MaxBytesReader(a.ResponseWriter, r.Body, g.o.MaxBody))
+	var over *http.MaxBytesError
+	switch {
+	case errors.As(err, &over):
+		return tooLarge
+	case err != nil:
+		return refuse(http.StatusBadRequest, codeTransport, "Bad Request: the body could not be read")
+	}
+	return nil
+}
+
+// dispatch sends a well-formed body where it belongs.
+func (g *Gateway) dispatch(a *answer, r *http.Request) {
+	ctx, body := r.Context(), a.payload
+	if init := body.only(methodInitialize); init != nil {
+		g.initialize(a, r, init)
+		return
+	}
+	for i := range body.msgs {
+		if body.msgs[i].method == methodInitialize {
+			a.fail(ctx, &problem{status: http.StatusBadRequest,
+				rpcError: *invalidRequest("Invalid Request: initialize must be a request of its own")}, &g.o.Logger)
+			return
+		}
+	}
+	if r.Header.Get(headerVersion) >= versionNext && len(r.Header[headerSession]) == 0 {
+		g.stateless(a, r)
+		return
+	}
+	lease, err := g.acquire(r)
+	if err != nil {
+		a.fail(ctx, err, &g.o.Logger)
+		return
+	}
+	defer lease.Release()
+	if body.batch && !batches(lease.Session()) {
+		a.fail(ctx, &problem{status: http.StatusBadRequest,
+			rpcError: *invalidRequest("Invalid Request: the negotiated protocol version has no batches")}, &g.o.Logger)
+		return
+	}
+	defer journalCalls(lease, a)()
+	rt, err := lease.Runtime(ctx)
+	if err != nil {
+		a.fail(ctx, err, &g.o.Logger)
+		return
+	}
+	rt.ServeHTTP(a, r)
+	g.evict(r, lease, a)
+}
+
+// batches reports whether the session's protocol version has JSON-RPC batches.
+func batches(s *engine.Session) bool {
+	st, ok := s.State()
+	return ok && st.Protocol <= versionMar
+}
+
+// journalCalls journals that every message of the body has begun, and returns what journals how each ended.
+func journalCalls(lease *engine.Lease, a *answer) func() {
+	msgs := a.payload.msgs
+	var room [1]*engine.Call
+	calls := room[:0]
+	for i := range msgs {
+		method := msgs[i].method
+		if msgs[i].kind == kindResponse {
+			method = "response"
+		}
+		calls = append(calls, lease.Begin(clip(method), clip(msgs[i].tool)))
+	}
+	return func() {
+		a.verdicts.settle(a.byStatus())
+		for i, c := range calls {
+			c.End(a.verdicts.outcome[i])
+		}
+	}
+}
+
+// initialize opens a session: at the upstream first, then in the journal, and then the client hears of it.
+func (g *Gateway) initialize(a *answer, r *http.Request, init *message) {
+	ctx := r.Context()
+	c, err := g.identify(r)
+	if err == nil {
+		err = g.mayInitialize(r, c)
+	}
+	if err != nil {
+		a.fail(ctx, err, &g.o.Logger)
+		return
+	}
+	var opened *initialized
+	lease, err := g.o.Engine.Create(ctx, c, func(ctx context.Context, s *engine.Session) (engine.Opened, error) {
+		var o engine.Opened
+		var err error
+		opened, o, err = g.o.Waker.create(ctx, r, s, init)
+		return o, err
+	})
+	if err != nil {
+		a.fail(ctx, err, &g.o.Logger)
+		return
+	}
+	defer lease.Release()
+	copyAnswer(a.Header(), opened.header)
+	if mediaType(opened.header) == typeSSE {
+		a.streams()
+	}
+	a.Header().Set(headerSession, lease.Session().ID().Reveal())
+	a.Header().Set("Content-Length", strconv.Itoa(len(opened.body)))
+	a.WriteHeader(http.StatusOK)
+	_, _ = a.Write(opened.body) // a client that is gone has a session that expires
+}
+
+// mayInitialize checks the headers of an initialize request. A client that has lost its session may still send the old
+// ID: that opens a new one. With the ID of a session that is alive it is a mistake.
+func (g *Gateway) mayInitialize(r *http.Request, c engine.Caller) error {
+	if v := r.Header.Get(headerVersion); v != "" && !knownVersion(v) && v < versionNext {
+		return wrongVersion(v)
+	}
+	id, ok := sessionOf(r.Header)
+	if id == "" || !ok {
+		return nil
+	}
+	lease, err := g.o.Engine.Acquire(r.Context(), journal.SessionID(id), c)
+	switch {
+	case err == nil:
+		lease.Release()
+		return &problem{status: http.StatusBadRequest, rpcError: *invalidRequest("Invalid Request: the session is initialized already")}
+	case errors.Is(err, engine.ErrUnknownSession):
+		return nil
+	}
+	return err
+}
+
+// create opens an upstream session for a new session of ours; it waits for an upstream that is down.
+func (w *Waker) create(ctx context.Context, r *http.Request, s *engine.Session, init *message) (*initialized, engine.Opened, error) {
+	conn, err := w.o.Upstream.Connect(ctx, s.Context)
+	if err != nil {
+		return nil, engine.Opened{}, err
+	}
+	wait := newBackoff(w.o.UpstreamWait)
+	for {
+		in, err := w.open(ctx, callerOf(r), conn, init.raw, init.id)
+		if err == nil {
+			b := &binding{epoch: 1, id: in.id, conn: conn}
+			b.proven.Store(w.health.era.Load())
+			params := json.RawMessage(bytes.Clone(init.params))
+			return in, engine.Opened{Initialize: params, Protocol: in.protocol, Upstream: in.id, Runtime: w.runtime(s, b)}, nil
+		}
+		if !errors.Is(err, errDown) && !errors.Is(err, errBroken) || !wait.pause(ctx) {
+			_ = conn.Close() // nothing to save
+			return nil, engine.Opened{}, err
+		}
+	}
+}
+
+// stateless passes a request of the protocol without sessions to an upstream that speaks it.
+func (g *Gateway) stateless(a *answer, r *http.Request) {
+	if _, err := g.identify(r); err != nil {
+		a.fail(r.Context(), err, &g.o.Logger)
+		return
+	}
+	if err := g.o.Waker.stateless(a, r); err != nil {
+		a.fail(r.Context(), err, &g.o.Logger)
+	}
+}
+
+func (w *Waker) stateless(a *answer, r *http.Request) error {
+	ctx := r.Context()
+	unsupported := func() error {
+		data, err := json.Marshal(map[string]any{"supported": sessionVersions(), "requested": r.Header.Get(headerVersion)})
+		return errors.Join(err, &problem{status: http.StatusBadRequest, rpcError: rpcError{
+			Code: codeUnsupportedVersion, Message: "This server does not speak this protocol version", Data: data}})
+	}
+	if !w.o.Upstream.Shared() {
+		return unsupported()
+	}
+	offered, done, err := w.health.ask(ctx, featureStateless)
+	defer done()
+	if err != nil {
+		return err
+	}
+	if !offered {
+		return unsupported()
+	}
+	conn, err := w.o.Upstream.Connect(ctx, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := w.send(ctx, conn, outgoing{
+		method: http.MethodPost, who: callerOf(r), body: a.payload.body, protocol: r.Header.Get(headerVersion),
+	})
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close() //nolint:errcheck // nothing to learn from it
+	if a.payload.only(methodDiscover) != nil && resp.StatusCode < http.StatusInternalServerError && resp.StatusCode != http.StatusTooManyRequests {
+		w.health.note(featureStateless, resp.StatusCode == http.StatusOK)
+		if resp.StatusCode != http.StatusOK {
+			return unsupported()
+		}
+	}
+	done()
+	copyAnswer(a.Header(), resp.Header)
+	a.WriteHeader(resp.StatusCode)
+	a.cut = copyFlushing(a, resp.Body) != nil
+	return nil
+}
+
+// copyFlushing copies a stream as it comes.
+func copyFlushing(a *answer, body io.Reader) error {
+	room := make([]byte, 16<<10)
+	for {
+		n, err := body.Read(room)
+		if n > 0 {
+			if _, err := a.Write(room[:n]); err != nil {
+				return nil //nolint:nilerr // the client is gone
+			}
+			a.Flush()
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,122 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Why an upstream gave no answer.
+var (
+	// errDown: it could not be reached, and has executed nothing.
+	errDown = errors.New("the upstream cannot be reached")
+
+	// errBroken: the connection broke after the request was sent, so it may have been executed.
+	errBroken = errors.New("the connection to the upstream broke")
+)
+
+// outgoing is a request to an upstream.
+type outgoing struct {
+	method      string
+	who         caller
+	body        []byte
+	session     string // the upstream's session ID
+	protocol    string // negotiated version
+	lastEventID string
+}
+
+// send sends a request and returns the answer's head. The error is errDown or errBroken, or ctx's cause.
+func (w *Waker) send(ctx context.Context, conn Conn, o outgoing) (*http.Response, error) {
+	header := outbound(o.who.header, o.who.remote)
+	r := (&http.Request{
+		Method: o.method, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Host: "localhost",
+	}).WithContext(ctx)
+	if o.session != "" {
+		header[headerSession] = []string{o.session}
+	}
+	if o.protocol >= versionJune {
+		header[headerVersion] = []string{o.protocol}
+	}
+	switch o.method {
+	case http.MethodPost:
+		header["Accept"] = []string{typeJSON + ", " + typeSSE}
+		header["Content-Type"] = []string{typeJSON}
+		r.ContentLength = int64(len(o.body))
+		r.Body = io.NopCloser(bytes.NewReader(o.body))
+		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(o.body)), nil }
+	case http.MethodGet:
+		header["Accept"] = []string{typeSSE}
+		if o.lastEventID != "" {
+			header[headerLastEventID] = []string{o.lastEventID}
+		}
+	}
+	resp, err := conn.RoundTrip(r)
+	if err != nil {
+		return nil, w.broken(ctx, err)
+	}
+	w.health.heard()
+	return resp, nil
+}
+
+// broken says what a failed connection means for a request.
+func (w *Waker) broken(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if errors.Is(err, errEventTooLarge) {
+		return refuse(http.StatusBadGateway, codeInternal, "the upstream's answer is larger than the gateway carries")
+	}
+	w.health.failed()
+	if errors.Is(err, ErrNotSent) {
+		return fmt.Errorf("%w: %w", errDown, err)
+	}
+	return fmt.Errorf("%w: %w", errBroken, err)
+}
+
+// lost reports whether an answer says that the upstream does not know the session of that ID. Some say
+// it with 404, as they should, and some with 400: "No valid session ID provided" (server-everything, and whoever
+// copied the SDK's example), "Server not initialized" (the TypeScript SDK), "Session not found or expired"
+// and "Invalid session ID format" (n8n-mcp). Any other 400 means what it says.
+func lost(status int, body []byte, id string) bool {
+	switch status {
+	case http.StatusNotFound:
+		return id != ""
+	case http.StatusBadRequest:
+		said := strings.ToLower(complaint(body))
+		return strings.Contains(said, "server not initialized") ||
+			strings.Contains(said, "session") && slices.ContainsFunc(sessionTroubles(), func(t string) bool {
+				return strings.Contains(said, t)
+			})
+	}
+	return false
+}
+
+func sessionTroubles() []string {
+	return []string{"no valid", "invalid", "unknown", "missing", "expired", "terminated", "not found", "not exist", "no such", "closed"}
+}
+
+// complaint returns the message of a JSON-RPC error with a server's own code, or a short plain text.
+func complaint(body []byte) string {
+	if !json.Valid(body) {
+		if len(body) > 200 {
+			return ""
+		}
+		return string(body)
+	}
+	fault := field(body, "error")
+	if s, ok := unquote(fault); ok {
+		return s
+	}
+	code, err := strconv.Atoi(string(field(fault, "code")))
+	if err != nil || code != codeInvalidRequest && (code < -32099 || code > -32000) {
+		return ""
+	}
+	return text(fault, "message")
+}

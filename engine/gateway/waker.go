@@ -1,0 +1,156 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/dormouse-mcp/dormouse/engine"
+	"github.com/dormouse-mcp/dormouse/journal"
+)
+
+// WakerOptions configures a Waker.
+type WakerOptions struct {
+	Upstream Upstream // required
+
+	// Replica is engine.Options.Replica. With it, a claim that this replica made and did not live to use is
+	// taken over at once instead of after some seconds.
+	Replica journal.ReplicaID
+
+	// UpstreamWait is how long a request waits for an upstream that is down; 0 = 30 s.
+	UpstreamWait time.Duration
+
+	// EventKey authenticates the IDs of server-sent events: 16 bytes or more, the same on every replica and
+	// after every restart. Empty = random, so that after a restart clients cannot resume a stream.
+	EventKey []byte
+
+	// Keepalive is the time between two comments on an idle GET stream; 0 = 25 s.
+	Keepalive time.Duration
+
+	// MaxEvent bounds one server-sent event or one JSON answer to initialize, in bytes; 0 = 64 MiB.
+	MaxEvent int
+
+	Logger zerolog.Logger
+}
+
+func (o *WakerOptions) complete() error {
+	if o.Upstream == nil {
+		return errors.New("waker options: Upstream must be set")
+	}
+	if o.UpstreamWait < 0 || o.Keepalive < 0 || o.MaxEvent < 0 {
+		return errors.New("waker options: a limit is negative")
+	}
+	if o.UpstreamWait == 0 {
+		o.UpstreamWait = 30 * time.Second
+	}
+	if o.Keepalive == 0 {
+		o.Keepalive = 25 * time.Second
+	}
+	if o.MaxEvent == 0 {
+		o.MaxEvent = 64 << 20
+	}
+	if len(o.EventKey) == 0 {
+		o.EventKey = make([]byte, 32)
+		_, _ = rand.Read(o.EventKey) // never fails
+	}
+	if len(o.EventKey) < 16 {
+		return fmt.Errorf("waker options: event key of %d bytes: want 16 or more", len(o.EventKey))
+	}
+	return nil
+}
+
+// Waker makes the runtimes that carry sessions' requests to one upstream, and holds what they share. It
+// implements engine.Waker. Safe for concurrent use.
+type Waker struct {
+	o       WakerOptions
+	health  *health
+	cursors cursorCodec
+	readers readers
+	buffers buffers
+	tools   hints
+	asleep  provenances
+
+	mu     sync.Mutex
+	closed bool
+	tasks  sync.WaitGroup // upstream sessions being ended
+}
+
+// NewWaker returns the waker for an upstream.
+func NewWaker(o WakerOptions) (*Waker, error) {
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	return &Waker{
+		o: o, health: newHealth(), cursors: cursorCodec{key: o.EventKey},
+	}, nil
+}
+
+// Wake returns the runtime of a session. It does no more than that: what the upstream has to be told is
+// told with the headers of the request that woke the session.
+func (w *Waker) Wake(_ context.Context, s *engine.Session) (engine.Runtime, error) {
+	return w.runtime(s, nil), nil
+}
+
+// Close waits until the ends of sessions under way have been told to the upstream.
+func (w *Waker) Close() error {
+	w.mu.Lock()
+	w.closed = true
+	w.mu.Unlock()
+	w.tasks.Wait()
+	return nil
+}
+
+// background runs a task that Close waits for, unless Close has been called.
+func (w *Waker) background(task func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.closed {
+		w.tasks.Go(task)
+	}
+}
+
+// provenances remembers the eras in which the bindings of hibernated sessions were last proven. It forgets
+// some when there are too many: such a session is asked for, or initialized again.
+type provenances struct {
+	mu sync.Mutex
+	of map[journal.Ref]provenance
+}
+
+type provenance struct {
+	epoch  journal.Epoch
+	proven uint64
+}
+
+const maxProvenances = 1 << 16
+
+func (ps *provenances) put(ref journal.Ref, p provenance) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if ps.of == nil {
+		ps.of = make(map[journal.Ref]provenance)
+	}
+	if len(ps.of) >= maxProvenances {
+		for other := range ps.of {
+			delete(ps.of, other)
+			break
+		}
+	}
+	ps.of[ref] = p
+}
+
+// take returns the era for a binding of that epoch; zero when it is not known.
+func (ps *provenances) take(ref journal.Ref, epoch journal.Epoch) uint64 {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	p, ok := ps.of[ref]
+	delete(ps.of, ref)
+	if !ok || p.epoch != epoch {
+		return 0
+	}
+	return p.proven
+}
