@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"testing"
@@ -56,30 +57,44 @@ func BenchmarkRequest(b *testing.B) {
 	} {
 		b.Run(name, func(b *testing.B) {
 			p, ids := benchSessions(b, sessions)
-			c := c()
+			c, ctx := c(), b.Context()
 			b.ReportAllocs()
 			b.ResetTimer()
 			for i := 0; b.Loop(); i++ {
-				p.bench(b, ids[i%sessions], c)
+				p.bench(ctx, ids[i%sessions], c)
+			}
+		})
+		b.Run(name+"/without journal", func(b *testing.B) {
+			p, ids := benchSessions(b, sessions, func(o *engine.Options) { o.Appender = deaf{o.Appender} })
+			c, ctx := c(), b.Context()
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i := 0; b.Loop(); i++ {
+				p.bench(ctx, ids[i%sessions], c)
 			}
 		})
 		b.Run(name+"/parallel", func(b *testing.B) {
 			p, ids := benchSessions(b, sessions)
-			c := c()
+			c, ctx := c(), b.Context()
 			b.ReportAllocs()
 			b.ResetTimer()
 			b.RunParallel(func(pb *testing.PB) {
 				for i := 0; pb.Next(); i++ {
-					p.bench(b, ids[i%sessions], c)
+					p.bench(ctx, ids[i%sessions], c)
 				}
 			})
 		})
 	}
 }
 
-func benchSessions(b *testing.B, n int) (*process, []journal.SessionID) {
+// deaf drops accesses, to show what the engine alone costs.
+type deaf struct{ engine.Appender }
+
+func (deaf) Post(journal.Event) {}
+
+func benchSessions(b *testing.B, n int, mod ...func(*engine.Options)) (*process, []journal.SessionID) {
 	b.Helper()
-	p := newSite().boot(b, "a")
+	p := newSite().boot(b, "a", mod...)
 	ids := make([]journal.SessionID, n)
 	for i := range ids {
 		l, err := p.Create(b.Context(), alice(), open(&runtime{}))
@@ -90,12 +105,15 @@ func benchSessions(b *testing.B, n int) (*process, []journal.SessionID) {
 	return p, ids
 }
 
-func (p *process) bench(b *testing.B, id journal.SessionID, c engine.Caller) {
-	l, err := p.Acquire(b.Context(), id, c)
-	must(b, err)
+func (p *process) bench(ctx context.Context, id journal.SessionID, c engine.Caller) {
+	l, err := p.Acquire(ctx, id, c)
+	if err != nil {
+		panic(err)
+	}
 	call := l.Begin("tools/call", "list_workflows")
-	_, err = l.Runtime(b.Context())
-	must(b, err)
+	if _, err = l.Runtime(ctx); err != nil {
+		panic(err)
+	}
 	call.End(journal.OutcomeOK)
 	l.Release()
 }

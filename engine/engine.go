@@ -38,7 +38,7 @@ type Engine struct {
 	stopped  bool            // no new runtimes
 	drained  chan struct{}   // closed when stopping and no lease is left
 
-	expiring sync.Mutex // one expiry run at a time
+	expiring chan struct{} // held by the one expiry run
 	wg       sync.WaitGroup
 	stop     context.CancelFunc
 }
@@ -49,14 +49,15 @@ func New(o Options) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{
-		o:       o,
-		log:     o.Logger,
-		limits:  limits{total: o.MaxSessions, each: o.MaxPerTenant, tenants: map[journal.TenantID]int{}, under: map[journal.Ref]journal.TenantID{}},
-		outage:  outage{grace: o.OutageGrace},
-		entries: map[journal.Ref]*entry{},
-		gone:    map[*run]*entry{},
-		drained: make(chan struct{}),
-		finders: newFinderPool(),
+		o:        o,
+		log:      o.Logger,
+		limits:   limits{total: o.MaxSessions, each: o.MaxPerTenant, tenants: map[journal.TenantID]int{}, under: map[journal.Ref]journal.TenantID{}},
+		outage:   outage{grace: o.OutageGrace},
+		entries:  map[journal.Ref]*entry{},
+		gone:     map[*run]*entry{},
+		drained:  make(chan struct{}),
+		expiring: make(chan struct{}, 1),
+		finders:  newFinderPool(),
 	}
 	_, _ = rand.Read(e.secret[:]) // never fails: it aborts the process instead
 	e.idle.init()

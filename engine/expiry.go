@@ -16,7 +16,7 @@ const (
 	// foreignMargin is how much longer a sweep waits for sessions that are bound to another replica, which
 	// will expire them itself unless it is dead.
 	foreignMargin = 10 * time.Second
-	// probeTimeout bounds how long a sweep waits for the stream.
+	// probeTimeout is after how long without an answer a sweep takes the stream for out of reach.
 	probeTimeout = 5 * time.Second
 )
 
@@ -34,8 +34,12 @@ func (e *Engine) ExpireDue(ctx context.Context) (n int, err error) {
 }
 
 func (e *Engine) expireDue(ctx context.Context, margin time.Duration) (n int, err error) {
-	e.expiring.Lock()
-	defer e.expiring.Unlock()
+	select {
+	case e.expiring <- struct{}{}:
+		defer func() { <-e.expiring }()
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	}
 	now := time.Now()
 	if !e.outage.over(now) {
 		return 0, nil
@@ -119,15 +123,13 @@ func (e *Engine) keepExpiring(ctx context.Context) {
 }
 
 func (e *Engine) sweep(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
 	e.closeOrphans(ctx)
 	now := time.Now()
 	if !e.anyDue(now) && !e.outage.silent(now) {
 		return
 	}
 	// By the leader's word first: what looks due here may have been accessed elsewhere.
-	if err := e.o.Table.CatchUp(ctx); err != nil {
+	if err := e.probe(ctx); err != nil {
 		e.outage.note(time.Now())
 		e.log.Debug().Err(err).Msg("stream out of reach: nothing expires")
 		return
@@ -140,6 +142,12 @@ func (e *Engine) sweep(ctx context.Context) {
 	case n > 0:
 		e.log.Info().Int("expired", n).Msg("sessions expired")
 	}
+}
+
+func (e *Engine) probe(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	return e.o.Table.CatchUp(ctx)
 }
 
 func (e *Engine) anyDue(now time.Time) (due bool) {

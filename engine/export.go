@@ -61,28 +61,6 @@ func (e *Engine) note(ctx context.Context, k journal.Kind, n int) error {
 	return nil
 }
 
-func (e *Engine) refs() (refs []journal.Ref) {
-	e.o.Table.View(func(st *replay.State) {
-		refs = make([]journal.Ref, 0, st.Len())
-		for s := range st.All() {
-			refs = append(refs, s.Ref)
-		}
-	})
-	return refs
-}
-
-func (e *Engine) lookAll(refs []journal.Ref) []replay.Session {
-	list := make([]replay.Session, 0, len(refs))
-	e.o.Table.View(func(st *replay.State) {
-		for _, ref := range refs {
-			if s, ok := st.Session(ref); ok {
-				list = append(list, s)
-			}
-		}
-	})
-	return list
-}
-
 func (e *Engine) export(ctx context.Context, s *replay.Session, now journal.Instant) (st SessionState, ok bool, err error) {
 	if s.Expires() <= now || len(s.Context) == 0 {
 		return st, false, nil

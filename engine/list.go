@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"bytes"
+	"slices"
 	"sync"
 	"time"
 
@@ -43,19 +45,35 @@ func (a *ageCache) age(t Table, now time.Time) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if now.Sub(a.at) >= ageEvery {
-		a.at, a.oldest = now, 0
-		t.View(func(st *replay.State) {
-			for s := range st.All() {
-				if a.oldest == 0 || s.CreatedAt < a.oldest {
-					a.oldest = s.CreatedAt
-				}
-			}
-		})
+		a.at = now
+		t.View(func(st *replay.State) { a.oldest = st.Oldest() })
 	}
 	if a.oldest == 0 {
 		return 0
 	}
 	return max(journal.InstantOf(now).Sub(a.oldest), 0)
+}
+
+// refs lists all sessions in order. The state is held for the gathering alone, and by lookAll for a chunk
+// at a time: a long look must not keep the fold, and with it every request, waiting.
+func (e *Engine) refs() (refs []journal.Ref) {
+	e.o.Table.View(func(st *replay.State) {
+		refs = st.AppendRefs(make([]journal.Ref, 0, st.Len()))
+	})
+	slices.SortFunc(refs, func(a, b journal.Ref) int { return bytes.Compare(a[:], b[:]) })
+	return refs
+}
+
+func (e *Engine) lookAll(refs []journal.Ref) []replay.Session {
+	list := make([]replay.Session, 0, len(refs))
+	e.o.Table.View(func(st *replay.State) {
+		for _, ref := range refs {
+			if s, ok := st.Session(ref); ok {
+				list = append(list, s)
+			}
+		}
+	})
+	return list
 }
 
 // Listed is a session as List shows it.
@@ -65,15 +83,15 @@ type Listed struct {
 	Leases int  // requests and streams under way here
 }
 
-// List returns all sessions of the journal, by ref.
+// List returns all sessions of the journal, by ref. Sessions that come and go meanwhile may be missing.
 func (e *Engine) List() []Listed {
-	var list []Listed
-	e.o.Table.View(func(st *replay.State) {
-		list = make([]Listed, 0, st.Len())
-		for s := range st.All() {
+	refs := e.refs()
+	list := make([]Listed, 0, len(refs))
+	for chunk := range slices.Chunk(refs, sweepChunk) {
+		for _, s := range e.lookAll(chunk) {
 			list = append(list, Listed{Session: s})
 		}
-	})
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for i := range list {

@@ -8,6 +8,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/dormouse-mcp/dormouse/journal"
+	"github.com/dormouse-mcp/dormouse/replay"
 )
 
 // Options configures an Engine. Replica, Appender, Table and Vault must be set; Waker as well, unless
@@ -65,6 +66,9 @@ func (o *Options) validate() error {
 	}
 	if o.SessionTimeout < time.Millisecond || o.SessionTimeout%time.Millisecond != 0 {
 		return fmt.Errorf("engine options: session timeout %v: want whole milliseconds, at least one", o.SessionTimeout)
+	}
+	if o.SessionTimeout > replay.MaxTimeout {
+		return fmt.Errorf("engine options: session timeout %v: want at most %v", o.SessionTimeout, replay.MaxTimeout)
 	}
 	for name, n := range map[string]int64{
 		"MaxSessions": int64(o.MaxSessions), "MaxPerTenant": int64(o.MaxPerTenant), "MaxLive": int64(o.MaxLive),

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/binary"
 	"fmt"
 
 	"github.com/dormouse-mcp/dormouse/journal"
@@ -15,7 +16,7 @@ import (
 // session's without opening that. The key is this process's own and never leaves it.
 type marks struct {
 	of       journal.Sealed // the sealed context of which they are
-	key      mark
+	both     mark           // of key and instance ID
 	instance mark
 }
 
@@ -24,16 +25,17 @@ type mark [sha256.Size]byte
 func (m mark) equals(o mark) bool { return subtle.ConstantTimeCompare(m[:], o[:]) == 1 }
 
 func (e *Engine) mark(ic *InstanceContext, of journal.Sealed) marks {
-	return marks{of: bytes.Clone(of), key: e.markOf(1, ic.N8nAPIKey), instance: e.markOf(2, ic.InstanceID)}
+	return marks{of: bytes.Clone(of), both: e.markOf(ic.N8nAPIKey, ic.InstanceID), instance: e.markOf("", ic.InstanceID)}
 }
 
-// markOf hashes secret key, kind, text. The secret stands in front and the hash is never shown, so a
-// plain hash is a good keyed one here.
-func (e *Engine) markOf(kind byte, text string) mark {
-	var room [256]byte
+// markOf hashes both texts behind the engine's secret. The hash is never shown, so a plain hash is a good
+// keyed one here.
+func (e *Engine) markOf(key, instance string) mark {
+	var room [512]byte
 	b := append(room[:0], e.secret[:]...)
-	b = append(b, kind)
-	b = append(b, text...)
+	b = binary.BigEndian.AppendUint64(b, uint64(len(key)))
+	b = append(b, key...)
+	b = append(b, instance...)
 	return sha256.Sum256(b)
 }
 
@@ -54,9 +56,9 @@ func (e *Engine) present(ctx context.Context, l *Lease, s *replay.Session, c *Ca
 	if err != nil {
 		return false, err
 	}
-	sameKey := m.key.equals(e.markOf(1, c.Context.N8nAPIKey))
+	sameKey := m.both.equals(e.markOf(c.Context.N8nAPIKey, c.Context.InstanceID))
 	switch {
-	case !m.instance.equals(e.markOf(2, c.Context.InstanceID)):
+	case !sameKey && !m.instance.equals(e.markOf("", c.Context.InstanceID)):
 		return false, e.refuse(s, "instance")
 	case first && !sameKey && (c.Principal != "" || len(s.Initialize) == 0):
 		return false, e.refuse(s, "credential")
