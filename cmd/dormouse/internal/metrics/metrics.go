@@ -27,7 +27,7 @@ type Metrics struct {
 	batches, events, bytes     prometheus.Counter
 	attempts                   prometheus.Counter
 	dropped                    *prometheus.CounterVec
-	reachable                  prometheus.Gauge
+	reachable, keyless         prometheus.Gauge
 
 	exported, exportKB, restored, restoreRate prometheus.Gauge
 }
@@ -55,6 +55,7 @@ func New(version string) *Metrics {
 		attempts:    counter("dormouse_commit_attempts_failed_total", "Publishes that did not store their batch, or left it in doubt."),
 		dropped:     counters("dormouse_accesses_dropped_total", "Access events that will never be stored: superseded by a newer one, or lost.", "why"),
 		reachable:   gauge("dormouse_journal_reachable", "1 while the journal's stream answers."),
+		keyless:     gauge("dormouse_sessions_without_key", "Sessions that were restored and cannot wake, because their tenant's key is not there: damage."),
 		exported:    gauge("mcp_sessions_exported", "Sessions in the last export."),
 		exportKB:    gauge("mcp_sessions_export_size_kb", "Size of the last export as JSON, in KiB."),
 		restored:    gauge("mcp_sessions_restored", "Sessions that the last restore from an export took in."),
@@ -70,7 +71,7 @@ func New(version string) *Metrics {
 	build.MustRegister(info)
 	r.MustRegister(
 		m.created, m.hibernated, m.limit, m.ended, m.wakes, m.wakeTime, m.commitTime, m.batches, m.events, m.bytes,
-		m.attempts, m.dropped, m.reachable, m.exported, m.exportKB, m.restored, m.restoreRate,
+		m.attempts, m.dropped, m.reachable, m.keyless, m.exported, m.exportKB, m.restored, m.restoreRate,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return m
@@ -133,6 +134,9 @@ func (m *Metrics) ReachableChanged(reachable bool) {
 		m.reachable.Set(1)
 	}
 }
+
+// SessionsWithoutKey tells how many restored sessions cannot wake.
+func (m *Metrics) SessionsWithoutKey(n int) { m.keyless.Set(float64(n)) }
 
 // Exported notes an export: its sessions and its size as JSON in bytes.
 func (m *Metrics) Exported(sessions, size int) {

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"errors"
+	"strings"
+	"syscall"
+
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/console"
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/daemon"
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/store"
+	"github.com/dormouse-mcp/dormouse/journal"
+	"github.com/dormouse-mcp/dormouse/journal/seal"
+)
+
+// hinted adds the exit code and the operator's next step to what went wrong with a store.
+func hinted(err error, data string) error {
+	if k, ok := errors.AsType[*seal.KeyFileError](err); ok && k.Hint != "" {
+		return console.Refused(err, "%s", k.Hint)
+	}
+	switch {
+	case err == nil:
+		return nil
+	case isUsage(err):
+		return err
+	case errors.Is(err, store.ErrInUse):
+		return console.Refused(err, "stop that process, or take another folder with --data; to look inside, `dormouse sessions ls` and `dormouse log` work beside it")
+	case errors.Is(err, daemon.ErrUnsafe):
+		return console.Refused(err, "give --auth-token-file FILE, or --auth passthrough when the upstream checks credentials, or listen on 127.0.0.1")
+	case errors.Is(err, store.ErrOtherJournal):
+		return console.Refused(err, "bring the journal's files back from a backup, or start on another folder; %s/journal.id says which journal belongs here", data)
+	case errors.Is(err, store.ErrNoKeys):
+		return console.Refused(err, "bring the keyring back from your backup, or name it with --key-file; a new one could not read this journal")
+	case errors.Is(err, store.ErrNoFolder):
+		return console.Failed(err, "name the folder with --data (or DORMOUSE_DATA), or start `dormouse serve` to make one")
+	case errors.Is(err, journal.ErrWrongKey), errors.Is(err, journal.ErrKeyMissing):
+		return console.Refused(err, "this is not the keyring that sealed the journal: bring the right one back")
+	case errors.Is(err, journal.ErrForeignBatch):
+		return console.Failed(err, "something else wrote as this replica; start it again, which makes it a new writer")
+	case errors.Is(err, journal.ErrDamaged):
+		return console.Failed(err, "the journal is not what was written. Keep the folder as it is, and bring it back from a backup")
+	case errors.Is(err, syscall.EADDRINUSE):
+		return console.Failed(err, "another program listens there; choose another address with --listen or --admin-listen")
+	default:
+		return console.Failed(err, "")
+	}
+}
+
+// isUsage reports whether err has an exit code already.
+func isUsage(err error) bool {
+	_, ok := errors.AsType[*console.Error](err)
+	return ok
+}
+
+// oneLine keeps a message on one line.
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

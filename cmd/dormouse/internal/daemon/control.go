@@ -1,0 +1,65 @@
+package daemon
+
+import (
+	"context"
+	"os"
+
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/control"
+	"github.com/dormouse-mcp/dormouse/journal"
+	"github.com/dormouse-mcp/dormouse/replay"
+	"github.com/dormouse-mcp/dormouse/replay/audit"
+)
+
+// openControl opens the control socket and says in the folder who runs. The folder's lock is held.
+func (d *daemon) openControl(ctx context.Context) error {
+	l, path, err := control.Listen(ctx, d.c.Store.Dir)
+	if err != nil {
+		return err
+	}
+	d.servers.serve(l, control.Handler(d.backend))
+	d.record = control.Daemon{
+		PID: os.Getpid(), Started: d.phase.began, Version: d.c.Version, Listen: d.listen.Addr().String(), Control: path,
+	}
+	if d.adminListen != nil {
+		d.record.Admin = d.adminListen.Addr().String()
+	}
+	return control.WriteDaemon(d.c.Store.Dir, d.record)
+}
+
+// newBackend is what commands ask. All but Status is asked only while ready.
+func (d *daemon) newBackend() *control.Backend {
+	return &control.Backend{
+		Status: d.status,
+		Ready:  d.serving,
+		View:   func(fn func(*replay.State)) { d.store.Follower.View(fn) },
+		History: func(ctx context.Context, q audit.Query, fn func(audit.Entry) error) error {
+			return audit.History(ctx, d.store.Journal, d.store.Opener, q, fn)
+		},
+		Close: func(ctx context.Context, ref journal.Ref) error { return d.engine.Close(ctx, ref, journal.ReasonAdmin) },
+		Live:  func() map[journal.Ref]bool { return d.liveRefs() },
+	}
+}
+
+func (d *daemon) liveRefs() map[journal.Ref]bool {
+	live := map[journal.Ref]bool{}
+	for _, s := range d.engine.List() {
+		if s.Live {
+			live[s.Ref] = true
+		}
+	}
+	return live
+}
+
+func (d *daemon) status() control.Status {
+	x := d.readiness()
+	s := control.Status{
+		State: x.State, PID: d.record.PID, Version: d.c.Version, Replica: string(d.c.Replica), Listen: d.record.Listen,
+		Admin: d.record.Admin, Started: d.record.Started, Folded: x.Folded, Target: x.Target, Sessions: x.Sessions, Upstream: d.c.Upstream,
+	}
+	if x.State == phaseReady {
+		s.Journal, s.Live = d.store.Journal.ID().String(), d.engine.SessionInfo().Live
+		s.Durability = d.store.Durability()
+		d.store.Follower.View(func(st *replay.State) { s.JournalTime = st.Now().Time() })
+	}
+	return s
+}

@@ -1,0 +1,195 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/control"
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/metrics"
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/store"
+	"github.com/dormouse-mcp/dormouse/engine"
+	"github.com/dormouse-mcp/dormouse/engine/gateway"
+	"github.com/dormouse-mcp/dormouse/journal"
+	"github.com/dormouse-mcp/dormouse/replay"
+)
+
+// daemon is one run. Fields below "started" are set during the start, before phaseReady, and read after it.
+type daemon struct {
+	c       Config
+	log     zerolog.Logger
+	phase   *phase
+	metrics *metrics.Metrics
+	token   atomic.Pointer[string]
+	backend *control.Backend
+	clients servers      // the clients' listener
+	servers servers      // the operator's and the control socket
+	fatal   chan error   // buffered: the first reason to stop counts
+	told    atomic.Int64 // the second of the restore of which the log told last
+
+	listen, adminListen net.Listener
+	record              control.Daemon // what daemon.json says
+	exportKey           []byte         // nil = none
+
+	// started
+	store   *store.Store
+	waker   *gateway.Waker
+	engine  *engine.Engine
+	gateway *gateway.Gateway
+	noted   bool // replica-started is in the journal
+}
+
+// Run serves until ctx ends or something fatal happens, and then shuts down in order. Errors: ErrUnsafe, those of
+// store.Open, the listeners', and whatever stopped the journal.
+func Run(ctx context.Context, c Config) error {
+	if err := c.complete(); err != nil {
+		return err
+	}
+	d := &daemon{c: c, log: c.Logger, phase: newPhase(), metrics: metrics.New(c.Version), fatal: make(chan error, 1)}
+	d.clients, d.servers = servers{log: c.Logger, fail: d.fail}, servers{log: c.Logger, fail: d.fail}
+	d.c.Store.Observer = committing{d.metrics, d.fail}
+	d.c.Store.Progress = d.progress
+	d.backend = d.newBackend()
+	var err error
+	if d.exportKey, err = exportKey(c.ExportKeyFile); err != nil {
+		return err
+	}
+	d.watch()
+	if err := d.open(ctx); err != nil {
+		return err
+	}
+	err = d.start(ctx)
+	if err == nil {
+		err = d.wait(ctx)
+	}
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		err = nil // asked to stop while starting
+	}
+	return errors.Join(err, d.shutdown(context.WithoutCancel(ctx)))
+}
+
+// fail makes wait return err. Later ones are dropped: they follow from the first.
+func (d *daemon) fail(err error) {
+	select {
+	case d.fatal <- err:
+	default:
+	}
+}
+
+// open opens the listeners and serves on them.
+func (d *daemon) open(ctx context.Context) (err error) {
+	// Before the ports: "address already in use" would hide the real reason.
+	if err := store.Claimable(d.c.Store.Dir); err != nil {
+		return err
+	}
+	var lc net.ListenConfig
+	if d.listen, err = lc.Listen(ctx, "tcp", d.c.Listen); err != nil {
+		return fmt.Errorf("--listen %s: %w", d.c.Listen, err)
+	}
+	d.clients.serve(d.listen, d.public())
+	l := d.log.Info().Str("mcp", d.endpoint())
+	if d.c.AdminListen != "" {
+		if d.adminListen, err = lc.Listen(ctx, "tcp", d.c.AdminListen); err != nil {
+			d.clients.close(ctx)
+			return fmt.Errorf("--admin-listen %s: %w", d.c.AdminListen, err)
+		}
+		d.servers.serve(d.adminListen, d.admin())
+		l = l.Str("admin", "http://"+d.adminListen.Addr().String())
+		if !IsLoopback(d.c.AdminListen) {
+			d.log.Warn().Str("address", d.c.AdminListen).Msg("the admin listener is reachable from other machines; /metrics needs no token")
+		}
+	}
+	l.Int("pid", os.Getpid()).Str("version", d.c.Version).Msg("listening; not ready yet")
+	return nil
+}
+
+func (d *daemon) endpoint() string { return "http://" + d.listen.Addr().String() + "/mcp" }
+
+// start brings everything up behind the open listeners.
+func (d *daemon) start(ctx context.Context) (err error) {
+	d.store, err = store.Open(ctx, d.c.Store)
+	if err != nil {
+		return err
+	}
+	d.tellStore()
+	if err := d.openControl(ctx); err != nil {
+		return err
+	}
+	token, path, err := d.adminToken()
+	if err != nil {
+		return err
+	}
+	d.token.Store(&token)
+	d.phase.enter(phaseRestoring)
+	if err := d.store.Restore(ctx); err != nil {
+		return err
+	}
+	d.tellRestored()
+	if err := d.checkKeys(ctx); err != nil {
+		return err
+	}
+	if err := d.wire(); err != nil {
+		return err
+	}
+	if err := d.note(ctx, journal.KindReplicaStarted); err != nil {
+		return err
+	}
+	d.noted = true
+	d.phase.open(d.gateway)
+	d.tellReady(path)
+	return nil
+}
+
+// note appends an event for the record about this replica.
+func (d *daemon) note(ctx context.Context, k journal.Kind) error {
+	n := &journal.Note{Replica: d.c.Replica}
+	if k == journal.KindReplicaStarted {
+		n.Version, n.Kinds = d.c.Version, journal.LastKind
+	}
+	_, err := d.store.Committer.Append(ctx, journal.Event{Kind: k, At: journal.InstantOf(time.Now()), Note: n})
+	if err != nil {
+		return fmt.Errorf("%s: %w", k, err)
+	}
+	return nil
+}
+
+// wait returns when the daemon is to stop, and why if it was not asked to.
+func (d *daemon) wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		d.log.Info().Msg("asked to stop; a second signal stops at once (sessions are safe either way)")
+		return nil
+	case err := <-d.fatal:
+		return err
+	case <-d.store.Follower.Done():
+		return fmt.Errorf("the journal can no longer be read: %w", d.store.Follower.Err())
+	}
+}
+
+// serving reports whether the sessions are there to be asked for.
+func (d *daemon) serving() bool { return d.phase.is(phaseReady) }
+
+func (d *daemon) progress(p replay.Progress) {
+	d.phase.note(p)
+	d.tellProgress(p)
+}
+
+// committing ends the daemon when the committer can do no more.
+type committing struct {
+	*metrics.Metrics
+	fail func(error)
+}
+
+// AttemptFailed implements commit.Observer.
+func (c committing) AttemptFailed(err error) {
+	c.Metrics.AttemptFailed(err)
+	if errors.Is(err, journal.ErrForeignBatch) || errors.Is(err, journal.ErrDamaged) {
+		c.fail(fmt.Errorf("the journal can no longer be written: %w", err))
+	}
+}

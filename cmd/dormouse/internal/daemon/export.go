@@ -1,0 +1,127 @@
+package daemon
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/dormouse-mcp/dormouse/engine"
+	"github.com/dormouse-mcp/dormouse/journal"
+)
+
+// maxImport bounds the body of a restore: some hundred thousand sessions.
+const maxImport = 512 << 20
+
+var errNoExportKey = errors.New("the encrypted form needs a key: start serve with --export-key-file")
+
+// exportKey reads the key of the encrypted form: 32 bytes in hexadecimal, as the seed guide's ENCRYPTION_KEY.
+func exportKey(path string) ([]byte, error) {
+	if path == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("export key: %w", err)
+	}
+	key, err := hex.DecodeString(strings.TrimSpace(string(data)))
+	if err != nil || len(key) != 32 {
+		return nil, fmt.Errorf("export key: %s: %w: want 64 hexadecimal digits", path, journal.ErrMalformed)
+	}
+	return key, nil
+}
+
+// exportSessions answers POST /internal/export-sessions: all unexpired sessions, credentials in plaintext, or with
+// ?format=encrypted in the seed's encrypted text form.
+func (d *daemon) exportSessions(w http.ResponseWriter, r *http.Request) error {
+	sessions, err := d.engine.ExportSessionState(r.Context())
+	if err != nil {
+		return err
+	}
+	list, err := json.Marshal(sessions)
+	if err != nil {
+		return err
+	}
+	d.metrics.Exported(len(sessions), len(list))
+	w.Header().Set("Cache-Control", "no-store")
+	if r.URL.Query().Get("format") != "encrypted" {
+		writeJSON(w, http.StatusOK, map[string]any{"exported": len(sessions), "sessions": json.RawMessage(list)})
+		return nil
+	}
+	if d.exportKey == nil {
+		return &refusal{http.StatusConflict, errNoExportKey}
+	}
+	text, err := engine.EncryptText(list, d.exportKey)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, err = io.WriteString(w, text+"\n")
+	return err
+}
+
+// restoreSessions answers POST /internal/restore-sessions: a JSON array, or the encrypted text form.
+func (d *daemon) restoreSessions(w http.ResponseWriter, r *http.Request) error {
+	body := http.MaxBytesReader(w, r.Body, maxImport)
+	data, err := io.ReadAll(body)
+	if err != nil {
+		return &refusal{http.StatusRequestEntityTooLarge, err}
+	}
+	if text := bytes.TrimSpace(data); len(text) > 0 && text[0] != '[' && bytes.Count(text, []byte(":")) == 2 && text[0] != '{' {
+		if d.exportKey == nil {
+			return &refusal{http.StatusConflict, errNoExportKey}
+		}
+		if data, err = engine.DecryptText(string(text), d.exportKey); err != nil {
+			return &refusal{http.StatusBadRequest, err}
+		}
+	}
+	states, err := engine.DecodeSessionStates(bytes.NewReader(data), maxImport)
+	if err != nil {
+		return &refusal{http.StatusBadRequest, err}
+	}
+	result, err := d.engine.RestoreSessionState(r.Context(), states)
+	if err != nil {
+		return err
+	}
+	d.metrics.Restored(result.Restored, len(states))
+	writeJSON(w, http.StatusOK, result)
+	return nil
+}
+
+// refusal is an error with its HTTP status.
+type refusal struct {
+	status int
+	err    error
+}
+
+func (r *refusal) Error() string { return r.err.Error() }
+
+func (r *refusal) Unwrap() error { return r.err }
+
+// whenReady answers 503 until the sessions are there, and turns errors into answers.
+func (d *daemon) whenReady(serve func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !d.serving() {
+			w.Header().Set("Retry-After", "1")
+			writeJSON(w, http.StatusServiceUnavailable, d.readiness())
+			return
+		}
+		err := serve(w, r)
+		if err == nil {
+			return
+		}
+		status := http.StatusInternalServerError
+		if p, ok := errors.AsType[*refusal](err); ok {
+			status = p.status
+		} else if errors.Is(err, journal.ErrUnavailable) || errors.Is(err, journal.ErrOutcomeUnknown) || errors.Is(err, engine.ErrNotReady) {
+			status = http.StatusServiceUnavailable
+			w.Header().Set("Retry-After", "1")
+		}
+		writeJSON(w, status, map[string]string{"error": err.Error()})
+	}
+}

@@ -1,0 +1,95 @@
+package daemon
+
+import (
+	"context"
+	"path/filepath"
+	"time"
+
+	"github.com/dormouse-mcp/dormouse/journal"
+	"github.com/dormouse-mcp/dormouse/replay"
+)
+
+// The start-up log: what is where, and what to do next.
+
+func (d *daemon) tellStore() {
+	if path := d.store.KeysMade; path != "" {
+		d.log.Warn().Str("file", abs(path)).Msg("first start: a new keyring was made. Back it up, apart from the data: without it nobody can read the journal")
+	}
+	l := d.log.Info().Stringer("journal", d.store.Journal.ID())
+	if d.c.Store.NATSURL != "" {
+		l = l.Str("nats", d.c.Store.NATSURL)
+	} else {
+		l = l.Str("folder", abs(d.c.Store.Dir))
+	}
+	if d.store.Fresh {
+		l.Msg("a new journal")
+		return
+	}
+	l.Msg("journal opened; restoring")
+}
+
+// tellProgress logs a long restore about once a second.
+func (d *daemon) tellProgress(p replay.Progress) {
+	second := int64(p.Elapsed / time.Second)
+	if p.Ready || second == 0 || d.told.Swap(second) == second {
+		return
+	}
+	l := d.log.Info().Uint64("folded", uint64(p.Seq)).Uint64("of", uint64(p.Target)).Int("sessions", p.Sessions)
+	if p.Target > 0 {
+		l = l.Int("percent", int(100*p.Seq/max(p.Target, 1)))
+	}
+	l.Msg("restoring")
+}
+
+func (d *daemon) tellRestored() {
+	p := d.store.Follower.Progress()
+	d.phase.note(p)
+	if d.store.Fresh {
+		return
+	}
+	d.log.Info().Int("sessions", p.Sessions).Float64("ms", millis(p.Elapsed)).Uint64("batches", uint64(p.Seq)).Uint64("events", p.Events).
+		Msg("restored; all sessions are dormant and wake on their next request")
+	var refused uint64
+	d.store.Follower.View(func(st *replay.State) {
+		for _, n := range st.Stats().Refused {
+			refused += n
+		}
+	})
+	d.log.Debug().Uint64("refused", refused).Stringer("kinds", journal.LastKind).Msg("folded")
+}
+
+// checkKeys is loud about sessions that were restored and cannot wake.
+func (d *daemon) checkKeys(ctx context.Context) error {
+	orphans, err := d.store.CheckKeys(ctx)
+	if err != nil {
+		return err
+	}
+	lost := 0
+	for i := range orphans {
+		o := &orphans[i]
+		lost += o.Sessions
+		d.log.Error().Err(o.Err).Stringer("tenant", o.Tenant).Str("key", string(o.Key)).Int("sessions", o.Sessions).
+			Msg("damage: a tenant's key is not there; its sessions cannot wake until the folder is brought back from a backup")
+	}
+	d.metrics.SessionsWithoutKey(lost)
+	return nil
+}
+
+func (d *daemon) tellReady(token string) {
+	upstream := d.c.Upstream
+	if upstream == "" {
+		upstream = "built-in n8n tools; clients send x-n8n-url and x-n8n-key"
+	}
+	d.log.Info().Str("mcp", d.endpoint()).Str("upstream", upstream).Str("replica", string(d.c.Replica)).Msg("ready; point MCP clients at the mcp address")
+	if d.adminListen != nil {
+		d.log.Info().Str("metrics", "http://"+d.adminListen.Addr().String()+"/metrics").Str("token", abs(token)).
+			Msg("to look inside: dormouse sessions ls, dormouse log --follow (both with --data " + d.c.Store.Dir + ")")
+	}
+}
+
+func abs(path string) string {
+	if a, err := filepath.Abs(path); err == nil {
+		return a
+	}
+	return path
+}

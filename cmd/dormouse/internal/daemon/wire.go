@@ -1,0 +1,139 @@
+package daemon
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/metrics"
+	"github.com/dormouse-mcp/dormouse/engine"
+	"github.com/dormouse-mcp/dormouse/engine/gateway"
+	"github.com/dormouse-mcp/dormouse/engine/n8n"
+	"github.com/dormouse-mcp/dormouse/journal"
+	"github.com/dormouse-mcp/dormouse/replay"
+)
+
+// upstream makes what answers MCP requests.
+func (d *daemon) upstream() (gateway.Upstream, error) {
+	if d.c.Upstream != "" {
+		return d.httpUpstream()
+	}
+	client, err := n8n.NewClient(n8n.ClientOptions{
+		Policy: d.c.URLPolicy, UserAgent: "dormouse/" + strings.Trim(d.c.Version, "()"), Logger: d.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return gateway.NewInProcess(func(ic engine.InstanceContext) (*mcp.Server, error) {
+		return n8n.NewServer(ic, n8n.ServerOptions{Client: client, Version: d.c.Version})
+	}), nil
+}
+
+func (d *daemon) httpUpstream() (gateway.Upstream, error) {
+	o := gateway.HTTPUpstreamOptions{
+		// A token that was checked here is nobody else's business.
+		StripAuthorization: d.c.AuthTokenFile != "" && !d.c.ForwardAuthorization,
+	}
+	if d.c.UpstreamTokenFile != "" {
+		token, err := gateway.ReadToken(d.c.UpstreamTokenFile)
+		if err != nil {
+			return nil, err
+		}
+		o.Token = token
+	}
+	return gateway.NewHTTPUpstream(d.c.Upstream, o)
+}
+
+// authenticator checks who calls; nil where nobody is checked, on loopback.
+func (d *daemon) authenticator() (gateway.Authenticator, error) {
+	switch {
+	case d.c.AuthTokenFile != "":
+		return gateway.OpenTokenFile(d.c.AuthTokenFile)
+	case d.c.Passthrough:
+		return gateway.Passthrough{Name: d.store.Keyring.Name}, nil
+	default:
+		return nil, nil //nolint:nilnil // nobody is checked
+	}
+}
+
+func (d *daemon) identifier() (*gateway.Identifier, error) {
+	auth, err := d.authenticator()
+	if err != nil {
+		return nil, err
+	}
+	return &gateway.Identifier{
+		Auth: auth, Name: d.store.Keyring.Name, CanonicalURL: n8n.CanonicalURL, Context: d.context,
+	}, nil
+}
+
+// context reads the instance context of a request and judges its address.
+func (d *daemon) context(h http.Header) (*engine.InstanceContext, error) {
+	ic, err := n8n.ParseContext(h)
+	if err != nil || ic == nil {
+		return ic, err
+	}
+	return ic, d.c.URLPolicy.Validate(*ic)
+}
+
+// watch lets the metrics see the state.
+func (d *daemon) watch() {
+	d.metrics.Watch(metrics.Sources{
+		Ready:    d.serving,
+		Sessions: d.engine.SessionInfo,
+		Fold: func() (stats replay.Stats, seq journal.Seq) {
+			d.store.Follower.View(func(st *replay.State) { stats, seq = st.Stats(), st.Seq() })
+			return stats, seq
+		},
+		Restore: func() float64 { return d.phase.now().ElapsedMS / 1000 },
+	})
+}
+
+// wire makes engine and gateway of the restored store.
+func (d *daemon) wire() error {
+	up, err := d.upstream()
+	if err != nil {
+		return fmt.Errorf("upstream: %w", err)
+	}
+	id, err := d.identifier()
+	if err != nil {
+		return err
+	}
+	d.waker, err = gateway.NewWaker(gateway.WakerOptions{
+		Upstream: up, Replica: d.c.Replica, EventKey: d.eventKey(), Logger: d.log,
+	})
+	if err != nil {
+		return err
+	}
+	d.engine, err = engine.New(engine.Options{
+		Replica: d.c.Replica, Appender: d.store.Committer, Table: d.store.Follower, Vault: d.store.Vault, Waker: d.waker,
+		SessionTimeout: d.c.SessionTimeout, MaxSessions: d.c.MaxSessions, MaxPerTenant: d.c.MaxPerTenant, MaxLive: d.c.MaxLive,
+		HibernateAfter: d.c.HibernateAfter, Logger: d.log, Observer: d.metrics,
+		ValidateContext: d.c.URLPolicy.Validate, Identify: d.identifyImport(id),
+	})
+	if err != nil {
+		return err
+	}
+	d.gateway, err = gateway.New(gateway.Options{
+		Engine: d.engine, Waker: d.waker, Identify: id.Identify,
+		AllowedOrigins: d.c.AllowedOrigins, AllowedHosts: d.c.AllowedHosts, Logger: d.log,
+	})
+	return err
+}
+
+// eventKey authenticates event IDs, alike on all replicas and after every restart.
+func (d *daemon) eventKey() []byte {
+	a, b := d.store.Keyring.Name("event-ids", "1"), d.store.Keyring.Name("event-ids", "2")
+	return append(a[:], b[:]...)
+}
+
+// identifyImport names the tenant of an imported session as the gateway names the same caller.
+func (d *daemon) identifyImport(id *gateway.Identifier) func(engine.InstanceContext) (engine.Identity, error) {
+	return func(ic engine.InstanceContext) (engine.Identity, error) {
+		one := *id
+		one.Auth, one.Context = nil, func(http.Header) (*engine.InstanceContext, error) { return &ic, nil }
+		c, err := one.Identify(&http.Request{})
+		return engine.Identity{Tenant: c.Tenant, Label: c.Label, URLHash: c.URLHash}, err
+	}
+}

@@ -1,0 +1,35 @@
+package doctor
+
+import (
+	"context"
+
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/console"
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/store"
+	"github.com/dormouse-mcp/dormouse/replay"
+)
+
+// remote reads a journal that is kept in a NATS of the operator's.
+func (e *exam) remote(ctx context.Context) {
+	if e.daemon != nil {
+		e.running()
+		return
+	}
+	o := e.o.Store
+	o.Create = false
+	s, err := store.Open(ctx, o)
+	if err == nil {
+		defer func() { _ = s.Close(context.WithoutCancel(ctx)) }()
+		err = s.Restore(ctx)
+	}
+	if err != nil {
+		e.add("journal", Fail, journalHint(err), "%v", err)
+		return
+	}
+	p := s.Follower.Progress()
+	s.Follower.View(func(st *replay.State) { e.latest = st.Now().Time() })
+	e.ok("journal", "%s: %d batches, %d events, %d sessions restored in %s; the keyring fits",
+		s.Journal.ID(), p.Seq, p.Events, p.Sessions, console.Short(p.Elapsed))
+	e.tenantKeys(ctx, s)
+	e.add("durability", Warn, "set jetstream { sync_interval: always } in every server's configuration: by default a power cut loses two minutes",
+		"%s", s.Durability())
+}

@@ -1,0 +1,41 @@
+package store
+
+import (
+	"errors"
+	"path/filepath"
+
+	"github.com/rs/zerolog"
+
+	"github.com/dormouse-mcp/dormouse/journal/commit"
+	"github.com/dormouse-mcp/dormouse/replay"
+)
+
+// Options says where a store is.
+type Options struct {
+	Dir     string // the data folder
+	KeyFile string // the keyring; empty = <Dir>/keys
+	Keys    string // the keyring's text itself, which then is in no file; wins over KeyFile
+
+	// Create allows to make what is not there yet: folder, keyring and journal. Only a daemon does.
+	Create bool
+
+	// NATSURL leads to a NATS server with JetStream; empty = the embedded one.
+	NATSURL   string
+	NATSCreds string // credentials file; empty = none
+	Replicas  int    // of the streams, where they are made; 0 = 1
+	Prefix    string // of streams and subjects; empty = "dormouse"
+
+	Logger   zerolog.Logger
+	Observer commit.Observer       // nil = none
+	Progress func(replay.Progress) // of the restore; nil = none
+}
+
+func (o *Options) fill() error {
+	if o.Dir == "" {
+		return errors.New("store: no data folder named")
+	}
+	if o.KeyFile == "" {
+		o.KeyFile = filepath.Join(o.Dir, "keys")
+	}
+	return nil
+}

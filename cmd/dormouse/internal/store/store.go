@@ -1,0 +1,235 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"path/filepath"
+	"sync/atomic"
+
+	"github.com/gofrs/flock"
+	"github.com/nats-io/nats.go"
+
+	"github.com/dormouse-mcp/dormouse/journal"
+	"github.com/dormouse-mcp/dormouse/journal/commit"
+	"github.com/dormouse-mcp/dormouse/journal/jetstream"
+	"github.com/dormouse-mcp/dormouse/journal/seal"
+	"github.com/dormouse-mcp/dormouse/replay"
+)
+
+// Store is an open store. Fields are set by Open, the last two by Restore, and not changed after.
+type Store struct {
+	Journal  *jetstream.Journal
+	Keyring  *seal.Keyring
+	KeysMade string // where the keyring was just made; empty if it was there
+	Fresh    bool   // the journal was just made
+	Opener   *seal.BatchOpener
+	Vault    *seal.Vault
+
+	Committer *commit.Committer
+	Follower  *replay.Follower
+
+	o        Options
+	lock     *flock.Flock      // held here with a NATS of the operator's; else the server holds it
+	server   *jetstream.Server // nil with a NATS of the operator's
+	nc       *nats.Conn
+	follower atomic.Pointer[replay.Follower] // for the committer's basis, which may ask before Restore is done
+}
+
+// Open takes the folder's lock and opens keyring and journal. The caller closes the store.
+func Open(ctx context.Context, o Options) (s *Store, err error) {
+	if err := o.fill(); err != nil {
+		return nil, err
+	}
+	if err := prepareFolder(o.Dir, o.Create); err != nil {
+		return nil, err
+	}
+	s = &Store{o: o}
+	defer func() {
+		if err != nil {
+			_ = s.Close(context.WithoutCancel(ctx))
+		}
+	}()
+	if err := s.connect(); err != nil {
+		return s, err
+	}
+	if err := s.openJournal(ctx); err != nil {
+		return s, err
+	}
+	if err := s.openKeys(ctx); err != nil {
+		return s, err
+	}
+	s.Opener = seal.NewBatchOpener(s.Keyring)
+	s.Vault = seal.NewVault(s.Keyring, s.Journal.Keys())
+	s.Vault.ConsultErased(s.erased)
+	return s, nil
+}
+
+func (s *Store) connect() (err error) {
+	if s.o.NATSURL != "" {
+		return s.connectNATS()
+	}
+	s.server, err = jetstream.StartServer(jetstream.ServerOptions{Dir: s.o.Dir, Logger: s.o.Logger})
+	if errors.Is(err, jetstream.ErrLocked) {
+		return inUse(s.o.Dir)
+	}
+	if err != nil {
+		return err
+	}
+	s.nc, err = s.server.Connect()
+	return err
+}
+
+func (s *Store) connectNATS() (err error) {
+	// The folder still holds this replica's socket and keyring: it has one owner too.
+	s.lock = flock.New(filepath.Join(s.o.Dir, "lock"))
+	if got, err := s.lock.TryLock(); err != nil || !got {
+		s.lock = nil
+		return errors.Join(err, inUse(s.o.Dir))
+	}
+	s.nc, err = jetstream.Connect(s.o.NATSURL, jetstream.ConnectOptions{CredentialsFile: s.o.NATSCreds, Logger: s.o.Logger})
+	if err != nil {
+		return fmt.Errorf("%s: %w", redacted(s.o.NATSURL), err)
+	}
+	return nil
+}
+
+// openJournal opens the journal, or makes it if this folder never had one.
+func (s *Store) openJournal(ctx context.Context) error {
+	had, err := ReadJournalID(s.o.Dir)
+	if err != nil {
+		return err
+	}
+	s.Fresh = s.o.Create && had == journal.ID{}
+	s.Journal, err = jetstream.Open(ctx, s.nc, jetstream.Options{Prefix: s.o.Prefix, Replicas: s.o.Replicas, Create: s.Fresh, Logger: s.o.Logger})
+	if err != nil {
+		return s.explain(err, had)
+	}
+	if had != (journal.ID{}) && had != s.Journal.ID() {
+		return fmt.Errorf("%w: this folder's journal is %s, the stream's is %s", ErrOtherJournal, had, s.Journal.ID())
+	}
+	return nil
+}
+
+// explain says what a journal that does not open means for this folder.
+func (s *Store) explain(err error, had journal.ID) error {
+	switch {
+	case !errors.Is(err, jetstream.ErrNoJournal):
+		return err
+	case had != (journal.ID{}):
+		return fmt.Errorf("%w: journal %s is gone: %w", ErrOtherJournal, had, err)
+	case !s.o.Create:
+		return fmt.Errorf("%w: there is no journal in %s yet", ErrNoFolder, s.o.Dir)
+	default:
+		return err
+	}
+}
+
+// openKeys loads the keyring. One is made only for a journal in which nothing is stored yet.
+func (s *Store) openKeys(ctx context.Context) error {
+	bounds, err := s.Journal.Bounds(ctx)
+	if err != nil {
+		return err
+	}
+	s.Fresh = bounds.Last == 0
+	if s.o.Keys != "" {
+		s.Keyring, err = seal.ParseKeyring([]byte(s.o.Keys))
+		if err != nil {
+			return fmt.Errorf("DORMOUSE_KEYS: %w", err)
+		}
+		return s.keepID()
+	}
+	k, made, err := seal.LoadOrCreate(s.o.KeyFile, s.o.Create && s.Fresh)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %s holds %d batches, and there is no %s", ErrNoKeys, "the journal", bounds.Last, s.o.KeyFile)
+	}
+	if err != nil {
+		return err
+	}
+	s.Keyring = k
+	if made {
+		s.KeysMade = s.o.KeyFile
+	}
+	return s.keepID()
+}
+
+func (s *Store) keepID() error {
+	had, err := ReadJournalID(s.o.Dir)
+	if err != nil || had == s.Journal.ID() {
+		return err
+	}
+	return keepJournalID(s.o.Dir, s.Journal.ID())
+}
+
+// Restore starts the committer, as a new writer, and folds the journal up to its end. It returns when the state is
+// complete; the follower then goes on.
+func (s *Store) Restore(ctx context.Context) error {
+	w := journal.NewWriterID()
+	encoder, err := seal.NewBatchSealer(s.Keyring, w)
+	if err != nil {
+		return err
+	}
+	s.Committer, err = commit.New(commit.Options{
+		Port: s.Journal, Encoder: encoder, Journal: s.Journal.ID(), Writer: w, Basis: s.basis,
+		Logger: s.o.Logger, Observer: s.o.Observer,
+	})
+	if err != nil {
+		return err
+	}
+	s.Follower, err = replay.Follow(ctx, replay.FollowOptions{
+		Source: s.Journal, Opener: s.Opener, Own: s.Committer.Recent, Progress: s.o.Progress,
+	})
+	if err != nil {
+		return err
+	}
+	s.follower.Store(s.Follower)
+	return nil
+}
+
+// Durability says in words when an event counts as stored.
+func (s *Store) Durability() string {
+	if s.server != nil {
+		return "embedded JetStream, fsync on every commit"
+	}
+	return "NATS at " + redacted(s.o.NATSURL) + ": acknowledged by its servers, whose sync_interval cannot be seen from here"
+}
+
+func (s *Store) basis() journal.Basis {
+	if f := s.follower.Load(); f != nil {
+		return f.Basis()
+	}
+	return journal.Basis{}
+}
+
+// Close stores what waits in the committer, until ctx ends, then stops the follower, the connection and the embedded
+// server, in that order, and gives the lock back. It may be called on a store that was never restored.
+func (s *Store) Close(ctx context.Context) error {
+	var errs []error
+	if s.Committer != nil {
+		errs = append(errs, s.Committer.Close(ctx))
+	}
+	if s.Follower != nil {
+		errs = append(errs, s.Follower.Close())
+	}
+	if s.nc != nil {
+		s.nc.Close()
+	}
+	if s.server != nil {
+		s.server.Shutdown()
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Unlock())
+	}
+	return errors.Join(errs...)
+}
+
+// redacted takes a password out of a URL.
+func redacted(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return "an address that is no URL"
+	}
+	return u.Redacted()
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/config"
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/console"
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/daemon"
+	"github.com/dormouse-mcp/dormouse/engine/n8n"
+	"github.com/dormouse-mcp/dormouse/journal"
+)
+
+type serveCmd struct {
+	storeFlags
+	Listen      string `help:"Where clients reach /mcp, /healthz and /readyz." default:"127.0.0.1:8808" placeholder:"HOST:PORT" group:"listen"`
+	AdminListen string `help:"Where operators reach /metrics and /internal/; 'off' for none." default:"127.0.0.1:8809" placeholder:"HOST:PORT" group:"listen"`
+
+	Upstream             string `help:"URL of the MCP server to stand in front of (streamable HTTP). Without it: the built-in n8n tools." placeholder:"URL" group:"upstream"`
+	UpstreamTokenFile    string `help:"File with a bearer token for the upstream, sent instead of the client's." placeholder:"FILE" group:"upstream"`
+	ForwardAuthorization bool   `help:"Pass the clients' Authorization header to the upstream even where --auth-token-file has checked it." group:"upstream"`
+	URLPolicy            string `help:"Which addresses tenants may point at with x-n8n-url: strict (public ones), moderate (and loopback), permissive (and private networks). auto is moderate when listening on loopback, else strict." enum:"auto,strict,moderate,permissive" default:"auto" name:"url-policy" group:"upstream"`
+
+	AuthTokenFile  string   `help:"File of bearer tokens, a line each: NAME:TOKEN, or NAME TENANT TOKEN." placeholder:"FILE" group:"access"`
+	Auth           string   `help:"'passthrough' leaves checking credentials to the upstream." enum:"none,passthrough" default:"none" group:"access"`
+	AllowedOrigins []string `help:"Origins of browser clients to let in, comma-separated." placeholder:"ORIGIN,…" group:"access"`
+	AllowedHosts   []string `help:"Host names under which clients reach the gateway, comma-separated; loopback names always work on loopback." placeholder:"HOST,…" group:"access"`
+	AdminTokenFile string   `help:"File with the admin listener's bearer token, instead of <data>/admin.token." placeholder:"FILE" group:"access"`
+
+	ExportKeyFile string `help:"Key of the encrypted session export: 64 hexadecimal digits." placeholder:"FILE" group:"access"`
+
+	SessionTimeout       config.Duration `help:"A session that is not used for so long expires." default:"30m" placeholder:"DURATION" group:"limits"`
+	MaxSessions          int             `help:"Most sessions in all; beyond it initialize is answered 429." default:"10000" group:"limits"`
+	MaxSessionsPerTenant int             `help:"Most sessions of one tenant; 0 = no limit of its own." default:"0" group:"limits"`
+	MaxLive              int             `help:"Most sessions with a runtime at a time; the least recently used hibernate." default:"1000" group:"limits"`
+	HibernateAfter       config.Duration `help:"A live session that is not used for so long hibernates; its next request wakes it." default:"5m" placeholder:"DURATION" group:"limits"`
+	ShutdownTimeout      config.Duration `help:"Most time that a shutdown in order may take." default:"15s" placeholder:"DURATION" group:"limits"`
+
+	NATSURL      string `help:"Keep the journal in this NATS with JetStream, instead of the embedded one in the data folder." placeholder:"URL" name:"nats-url" group:"storage"`
+	NATSCreds    string `help:"Credentials file for it." placeholder:"FILE" name:"nats-creds" group:"storage"`
+	NATSReplicas int    `help:"Replicas of the streams, when they are made." default:"1" name:"nats-replicas" group:"storage"`
+	ReplicaName  string `help:"Name of this replica in the journal; the host's name by default." placeholder:"NAME" group:"general"`
+}
+
+// Help implements kong.HelpProvider.
+func (*serveCmd) Help() string {
+	return `Sessions are journaled as they happen, so there is nothing to save at shutdown: after kill -9, start it again on the same data folder and clients go on with the sessions that they hold. The first start makes the data folder and in it a keyring: back that up.
+
+Examples:
+
+    dormouse serve
+    dormouse serve --upstream http://127.0.0.1:3000/mcp
+    dormouse serve --listen 0.0.0.0:8808 --auth-token-file tokens --data /var/lib/dormouse
+    DORMOUSE_SESSION_TIMEOUT=2h dormouse serve --config dormouse.yaml
+
+Durations are written 30m, 1h30m, or as plain milliseconds: 1800000.`
+}
+
+// Run serves until it is told to stop.
+func (c *serveCmd) Run(ctx context.Context, root *cli, s console.Streams) error {
+	log, err := s.Logger(root.LogFormat, root.LogLevel)
+	if err != nil {
+		return err
+	}
+	if err := c.check(); err != nil {
+		return err
+	}
+	cfg := c.config()
+	cfg.Logger, cfg.Store.Logger = log, log
+	return hinted(daemon.Run(ctx, cfg), c.Data)
+}
+
+func (c *serveCmd) check() error {
+	for name, n := range map[string]int{
+		"max-sessions": c.MaxSessions - 1, "max-live": c.MaxLive - 1, "max-sessions-per-tenant": c.MaxSessionsPerTenant,
+		"nats-replicas": c.NATSReplicas - 1,
+	} {
+		if n < 0 {
+			return console.Usage(errors.New("--"+name+" is too small"), "leave it out for the default")
+		}
+	}
+	return errors.Join(
+		positive("session-timeout", c.SessionTimeout), positive("hibernate-after", c.HibernateAfter),
+		positive("shutdown-timeout", c.ShutdownTimeout),
+	)
+}
+
+func (c *serveCmd) config() daemon.Config {
+	cfg := daemon.Config{
+		Store: c.options(), Version: version().Version, Replica: journal.ReplicaID(c.replica()),
+		Listen: c.Listen, AdminListen: c.AdminListen,
+		Upstream: c.Upstream, UpstreamTokenFile: c.UpstreamTokenFile, ForwardAuthorization: c.ForwardAuthorization,
+		AuthTokenFile: c.AuthTokenFile, Passthrough: c.Auth == "passthrough",
+		AllowedOrigins: c.AllowedOrigins, AllowedHosts: c.AllowedHosts, AdminTokenFile: c.AdminTokenFile, ExportKeyFile: c.ExportKeyFile,
+		SessionTimeout: c.SessionTimeout.Std(), HibernateAfter: c.HibernateAfter.Std(), ShutdownTimeout: c.ShutdownTimeout.Std(),
+		MaxSessions: c.MaxSessions, MaxPerTenant: c.MaxSessionsPerTenant, MaxLive: c.MaxLive,
+	}
+	if strings.EqualFold(c.AdminListen, "off") {
+		cfg.AdminListen = ""
+	}
+	if p, err := n8n.ParsePolicy(c.URLPolicy); err == nil { // "auto" stays zero: it depends on where we listen
+		cfg.URLPolicy = p
+	}
+	cfg.Store.Create = true
+	cfg.Store.NATSURL, cfg.Store.NATSCreds, cfg.Store.Replicas = c.NATSURL, c.NATSCreds, c.NATSReplicas
+	return cfg
+}
+
+func (c *serveCmd) replica() string {
+	if c.ReplicaName != "" {
+		return c.ReplicaName
+	}
+	if host, err := os.Hostname(); err == nil && host != "" {
+		return host
+	}
+	return "dormouse"
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/console"
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/control"
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/store"
+	"github.com/dormouse-mcp/dormouse/engine"
+	"github.com/dormouse-mcp/dormouse/journal"
+	"github.com/dormouse-mcp/dormouse/replay"
+	"github.com/dormouse-mcp/dormouse/replay/audit"
+)
+
+func (f *storeFlags) options() store.Options {
+	return store.Options{Dir: f.Data, KeyFile: f.KeyFile, Keys: os.Getenv("DORMOUSE_KEYS")}
+}
+
+// openStopped opens the store of a folder on which no daemon runs, and answers from it as the daemon would.
+func openStopped(ctx context.Context, f *storeFlags, s console.Streams) (*control.Client, func(), error) {
+	st, err := store.Open(ctx, f.options())
+	if err != nil {
+		return nil, nil, hinted(err, f.Data)
+	}
+	done := func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		if err := st.Close(ctx); err != nil {
+			fmt.Fprintf(s.Err, "dormouse: %v\n", err)
+		}
+	}
+	if err := st.Restore(ctx); err != nil {
+		done()
+		return nil, nil, hinted(err, f.Data)
+	}
+	return control.InProcess(control.Handler(stoppedBackend(st))), done, nil
+}
+
+func stoppedBackend(st *store.Store) *control.Backend {
+	return &control.Backend{
+		Status: func() control.Status {
+			p := st.Follower.Progress()
+			return control.Status{State: "stopped", Journal: st.Journal.ID().String(), Folded: p.Seq, Target: p.Target, Sessions: p.Sessions}
+		},
+		Ready: func() bool { return true },
+		View:  st.Follower.View,
+		History: func(ctx context.Context, q audit.Query, fn func(audit.Entry) error) error {
+			return audit.History(ctx, st.Journal, st.Opener, q, fn)
+		},
+		Close: func(ctx context.Context, ref journal.Ref) error { return closeStopped(ctx, st, ref) },
+	}
+}
+
+// closeStopped ends a session without an engine: nothing is live here.
+func closeStopped(ctx context.Context, st *store.Store, ref journal.Ref) error {
+	var found replay.Session
+	var ok bool
+	st.Follower.View(func(s *replay.State) { found, ok = s.Session(ref) })
+	if !ok {
+		return engine.ErrUnknownSession
+	}
+	at, err := st.Committer.Append(ctx, journal.Event{
+		Kind: journal.KindClosed, Ref: ref, At: journal.InstantOf(time.Now()), Epoch: found.Epoch, Reason: journal.ReasonAdmin,
+	})
+	if err != nil {
+		return err
+	}
+	return st.Follower.WaitFor(ctx, at.Seq)
+}
