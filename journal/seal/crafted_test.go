@@ -1,0 +1,92 @@
+package seal
+
+import (
+	"encoding/binary"
+	"errors"
+	"runtime"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/dormouse-mcp/dormouse/journal"
+)
+
+// A plaintext that no sealer makes, under the right key: it must be refused as malformed, without panic
+// and without much memory.
+func TestCraftedPlaintext(t *testing.T) {
+	enc, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer enc.Close()
+	bomb := enc.EncodeAll(make([]byte, 64<<20), nil)
+	packed := func(zmeta []byte) []byte {
+		return append(binary.AppendUvarint(nil, uint64(len(zmeta))<<1|1), zmeta...)
+	}
+	k := GenerateKeyring()
+	o := NewBatchOpener(k)
+	for name, plain := range map[string][]byte{
+		"no length":       {0x80},
+		"length too long": {200, 1, 2, 3},
+		"endless length":  {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1},
+		"huge length":     binary.AppendUvarint(nil, 1<<63),
+		"no zstd":         packed([]byte("junk junk junk")),
+		"empty zstd":      packed(nil),
+		"cut off zstd":    packed(bomb[:len(bomb)/2]),
+		"bomb":            packed(bomb),
+		"empty meta":      {0},
+		"junk meta":       {8, 1, 2, 3, 4},
+		"no event":        packed(enc.EncodeAll([]byte{}, nil)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, err := o.Open(craft(t, k, plain))
+			if b != nil || !errors.Is(err, journal.ErrMalformed) {
+				t.Fatalf("%+v, %v", b, err)
+			}
+		})
+	}
+	data := craft(t, k, packed(bomb))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, _ = o.Open(data)
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 4<<20 {
+		t.Errorf("a bomb of %d bytes took %d bytes", len(data), n)
+	}
+}
+
+func craft(t *testing.T, k *Keyring, plain []byte) []byte {
+	t.Helper()
+	w := journal.WriterID{1}
+	key, _ := k.journal.sealing()
+	aead, err := batchAEAD(key.key, w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := journal.AppendHeader(nil, &journal.Header{Key: key.id, Writer: w, Number: 1, Count: 1})
+	nonce := make([]byte, nonceSize)
+	return aead.Seal(append(data, nonce...), nonce, plain, data)
+}
+
+// In a batch without repetition zstd does not help; its form then is the plain one.
+func TestPackKeepsWhatDoesNotShrink(t *testing.T) {
+	s, err := NewBatchSealer(GenerateKeyring(), journal.WriterID{1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{1, minCompress - 1, 1000} {
+		s.meta = make([]byte, n)
+		for i := range s.meta {
+			s.meta[i] = byte(i*i*i>>3 ^ i*73)
+		}
+		sum := newSecret()
+		copy(s.meta, sum[:])
+		packed, size := s.pack()
+		if size&1 == 0 && (len(packed) != n || size>>1 != uint64(n)) || size&1 == 1 && len(packed) >= n {
+			t.Errorf("%d bytes became %d, size %d", n, len(packed), size)
+		}
+		if n < minCompress && size&1 == 1 {
+			t.Errorf("%d bytes were compressed", n)
+		}
+	}
+}
