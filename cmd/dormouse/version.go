@@ -49,7 +49,7 @@ func (c *versionCmd) Run(s console.Streams) error {
 }
 
 func version() versionInfo {
-	v := versionInfo{Version: "(devel)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH, Protocols: protocols()}
+	v := versionInfo{Version: "devel", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH, Protocols: protocols()}
 	for k := journal.Kind(1); k <= journal.LastKind; k++ {
 		v.Kinds = append(v.Kinds, k.String())
 	}
@@ -58,7 +58,7 @@ func version() versionInfo {
 		return v
 	}
 	if info.Main.Version != "" {
-		v.Version = info.Main.Version
+		v.Version = strings.Trim(info.Main.Version, "()")
 	}
 	for _, s := range info.Settings {
 		switch s.Key {

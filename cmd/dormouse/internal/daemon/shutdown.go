@@ -18,19 +18,19 @@ func (d *daemon) shutdown(ctx context.Context) error {
 	began := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, d.c.ShutdownTimeout, errShutdownTimeout)
 	defer cancel()
-	d.phase.shut()
 	d.drain(ctx)
 	if d.noted {
 		if err := d.note(ctx, journal.KindReplicaStopped); err != nil {
 			d.log.Warn().Err(err).Msg("the end of this replica could not be journaled")
 		}
 	}
+	if d.record.PID != 0 {
+		// With the lock still held: afterwards these may be the next daemon's.
+		control.RemoveDaemon(d.c.Store.Dir, d.record)
+	}
 	var err error
 	if d.store != nil {
 		err = d.store.Close(ctx)
-		if d.record.PID != 0 {
-			control.RemoveDaemon(d.c.Store.Dir, d.record)
-		}
 	}
 	d.servers.close(ctx)
 	d.log.Info().Float64("ms", millis(time.Since(began))).Msg("stopped")
@@ -50,7 +50,7 @@ func (d *daemon) drain(ctx context.Context) {
 		}
 	}
 	if d.waker != nil {
-		_ = d.waker.Close()
+		_ = d.waker.Close(ctx)
 	}
 	closing.Wait()
 }

@@ -3,7 +3,6 @@ package daemon
 import (
 	"fmt"
 	"net/http"
-	"strings"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
@@ -21,7 +20,7 @@ func (d *daemon) upstream() (gateway.Upstream, error) {
 		return d.httpUpstream()
 	}
 	client, err := n8n.NewClient(n8n.ClientOptions{
-		Policy: d.c.URLPolicy, UserAgent: "dormouse/" + strings.Trim(d.c.Version, "()"), Logger: d.log,
+		Policy: d.c.URLPolicy, UserAgent: "dormouse/" + d.c.Version, Logger: d.log,
 	})
 	if err != nil {
 		return nil, err
@@ -81,7 +80,7 @@ func (d *daemon) context(h http.Header) (*engine.InstanceContext, error) {
 func (d *daemon) watch() {
 	d.metrics.Watch(metrics.Sources{
 		Ready:    d.serving,
-		Sessions: d.engine.SessionInfo,
+		Sessions: func() engine.SessionInfo { return d.engine.SessionInfo() },
 		Fold: func() (stats replay.Stats, seq journal.Seq) {
 			d.store.Follower.View(func(st *replay.State) { stats, seq = st.Stats(), st.Seq() })
 			return stats, seq

@@ -85,6 +85,7 @@ func (g *gateway) start(ctx context.Context) error {
 // readiness is what /readyz says.
 type readiness struct {
 	State     string  `json:"state"`
+	Folded    uint64  `json:"folded"`
 	Sessions  int     `json:"sessions"`
 	ElapsedMS float64 `json:"elapsedMs"`
 }

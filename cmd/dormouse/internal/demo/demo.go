@@ -148,7 +148,11 @@ func (s *story) startGateway(ctx context.Context, how string) (readiness, error)
 	began := time.Now()
 	r, err := s.gateway.waitReady(ctx)
 	if err == nil {
-		s.t.paint(green, "gateway", "ready after %s: %s restored, all dormant", ms(time.Since(began)), count(r.Sessions, "session"))
+		what := "its journal is new"
+		if r.Folded > 1 {
+			what = count(r.Sessions, "session") + " restored from the journal, all dormant"
+		}
+		s.t.paint(green, "gateway", "ready after %s: %s", ms(time.Since(began)), what)
 	}
 	return r, err
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/console"
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/store"
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/views"
 	"github.com/dormouse-mcp/dormouse/journal"
 	"github.com/dormouse-mcp/dormouse/journal/seal"
 	"github.com/dormouse-mcp/dormouse/replay"
@@ -93,8 +94,8 @@ func (e *exam) open(ctx context.Context, dir string, bytes uint64) {
 	}
 	p := s.Follower.Progress()
 	s.Follower.View(func(st *replay.State) { e.latest = st.Now().Time() })
-	e.ok("journal", "%s, %s: %d batches, %d events, %d sessions restored in %s; the keyring fits (checked on a copy)",
-		s.Journal.ID(), size(bytes), p.Seq, p.Events, p.Sessions, console.Short(p.Elapsed))
+	e.ok("journal", "%s, %s: %d batches, %d events, %s restored in %s; the keyring fits (checked on a copy)",
+		s.Journal.ID(), size(bytes), p.Seq, p.Events, views.Plural(p.Sessions, "session"), console.Short(p.Elapsed))
 	e.tenantKeys(ctx, s)
 	e.ok("durability", "%s", s.Durability())
 	e.journalID(s.Journal.ID().String())

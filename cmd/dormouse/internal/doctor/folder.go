@@ -11,6 +11,7 @@ import (
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/console"
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/control"
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/store"
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/views"
 	"github.com/dormouse-mcp/dormouse/journal"
 )
 
@@ -103,7 +104,7 @@ func (e *exam) running() {
 	e.latest = s.JournalTime
 	switch s.State {
 	case "ready":
-		e.ok("journal", "%s, folded up to batch %d: %d sessions, %d of them live; the keyring fits", s.Journal, s.Folded, s.Sessions, s.Live)
+		e.ok("journal", "%s, folded up to batch %d: %s, %d of them live; the keyring fits", s.Journal, s.Folded, views.Plural(s.Sessions, "session"), s.Live)
 		e.ok("durability", "%s", s.Durability)
 	default:
 		e.add("journal", Skip, "try again once it is ready", "the daemon is %s: batch %d of %d", s.State, s.Folded, s.Target)

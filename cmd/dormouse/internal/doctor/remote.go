@@ -5,6 +5,7 @@ import (
 
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/console"
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/store"
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/views"
 	"github.com/dormouse-mcp/dormouse/replay"
 )
 
@@ -27,8 +28,8 @@ func (e *exam) remote(ctx context.Context) {
 	}
 	p := s.Follower.Progress()
 	s.Follower.View(func(st *replay.State) { e.latest = st.Now().Time() })
-	e.ok("journal", "%s: %d batches, %d events, %d sessions restored in %s; the keyring fits",
-		s.Journal.ID(), p.Seq, p.Events, p.Sessions, console.Short(p.Elapsed))
+	e.ok("journal", "%s: %d batches, %d events, %s restored in %s; the keyring fits",
+		s.Journal.ID(), p.Seq, p.Events, views.Plural(p.Sessions, "session"), console.Short(p.Elapsed))
 	e.tenantKeys(ctx, s)
 	e.add("durability", Warn, "set jetstream { sync_interval: always } in every server's configuration: by default a power cut loses two minutes",
 		"%s", s.Durability())

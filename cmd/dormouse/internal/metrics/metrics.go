@@ -6,6 +6,7 @@ package metrics
 import (
 	"net/http"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -30,6 +31,7 @@ type Metrics struct {
 	reachable, keyless         prometheus.Gauge
 
 	exported, exportKB, restored, restoreRate prometheus.Gauge
+	exports, restores                         sync.Once // the first registers them
 }
 
 var (
@@ -71,7 +73,7 @@ func New(version string) *Metrics {
 	build.MustRegister(info)
 	r.MustRegister(
 		m.created, m.hibernated, m.limit, m.ended, m.wakes, m.wakeTime, m.commitTime, m.batches, m.events, m.bytes,
-		m.attempts, m.dropped, m.reachable, m.keyless, m.exported, m.exportKB, m.restored, m.restoreRate,
+		m.attempts, m.dropped, m.reachable, m.keyless,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return m
@@ -79,7 +81,7 @@ func New(version string) *Metrics {
 
 // Handler answers with all metrics.
 func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
 }
 
 // SessionCreated implements engine.Observer.
@@ -138,14 +140,16 @@ func (m *Metrics) ReachableChanged(reachable bool) {
 // SessionsWithoutKey tells how many restored sessions cannot wake.
 func (m *Metrics) SessionsWithoutKey(n int) { m.keyless.Set(float64(n)) }
 
-// Exported notes an export: its sessions and its size as JSON in bytes.
+// Exported notes an export: its sessions and its size as JSON in bytes. Before the first there are no such metrics.
 func (m *Metrics) Exported(sessions, size int) {
+	m.exports.Do(func() { m.registry.MustRegister(m.exported, m.exportKB) })
 	m.exported.Set(float64(sessions))
 	m.exportKB.Set(float64(size) / 1024)
 }
 
-// Restored notes a restore from an export.
+// Restored notes a restore from an export. Before the first there are no such metrics: a rate of zero is an alarm.
 func (m *Metrics) Restored(taken, offered int) {
+	m.restores.Do(func() { m.registry.MustRegister(m.restored, m.restoreRate) })
 	m.restored.Set(float64(taken))
 	rate := 1.0
 	if offered > 0 {

@@ -67,7 +67,7 @@ func call(c *control.Call) string {
 func created(c *control.Created) string {
 	s := "tenant " + Tenant(c.Label, c.Tenant)
 	if c.Principal != "" {
-		s += ", " + c.Principal
+		s += ", " + Principal(c.Principal)
 	}
 	if c.Protocol != "" {
 		s += ", MCP " + c.Protocol

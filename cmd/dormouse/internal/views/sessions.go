@@ -26,7 +26,7 @@ func Sessions(s console.Streams, sessions []control.Session) {
 		x := &sessions[i]
 		counts[x.State]++
 		rows = append(rows, []string{
-			x.Ref[:digits], Tenant(x.Label, x.Tenant), orDash(x.Principal), x.State, console.Ago(x.CreatedAt, now),
+			x.Ref[:digits], Tenant(x.Label, x.Tenant), Principal(x.Principal), x.State, console.Ago(x.CreatedAt, now),
 			console.Ago(x.LastAccess, now), console.Ago(x.ExpiresAt, now),
 			strconv.FormatUint(x.Calls, 10), strconv.FormatUint(x.Epoch, 10),
 		})
@@ -127,6 +127,15 @@ func Tenant(label, id string) string {
 		return "-"
 	}
 	return id[:min(8, len(id))]
+}
+
+// Principal shortens the hash of a credential.
+func Principal(p string) string {
+	const credential = "credential:"
+	if hash, ok := strings.CutPrefix(p, credential); ok && len(hash) > 8 {
+		return credential + hash[:8]
+	}
+	return orDash(p)
 }
 
 // Plural gives "1 session" or "2 sessions".
