@@ -9,8 +9,7 @@
 //	eng, err := engine.New(engine.Options{Waker: waker, ...})
 //	handler, err := gateway.New(gateway.Options{Engine: eng, Waker: waker, Identify: id.Identify})
 //
-// and to end it: stop accepting requests, engine.Shutdown (which closes the runtimes and so their GET streams),
-// Waker.Close.
+// and to end it: Gateway.Shutdown, which waits for requests under way, then engine.Shutdown.
 //
 // # One request
 //

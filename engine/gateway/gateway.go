@@ -1,9 +1,11 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 
 	"github.com/rs/zerolog"
 
@@ -51,10 +53,15 @@ func (o *Options) complete() error {
 	return nil
 }
 
-// Gateway is the client-facing MCP endpoint. Safe for concurrent use.
+// Gateway is the client-facing MCP endpoint, an http.Handler. Safe for concurrent use.
 type Gateway struct {
 	o     Options
 	guard guard
+
+	stopping context.Context //nolint:containedctx // ends the GET streams, which nothing else ends
+	stop     context.CancelFunc
+	under    atomic.Int64  // requests under way
+	idle     chan struct{} // told when the last of them has ended while stopping
 }
 
 // New returns the gateway of an engine.
@@ -62,7 +69,36 @@ func New(o Options) (*Gateway, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	return &Gateway{o: o, guard: newGuard(o.AllowedOrigins, o.AllowedHosts)}, nil
+	g := &Gateway{o: o, guard: newGuard(o.AllowedOrigins, o.AllowedHosts), idle: make(chan struct{}, 1)}
+	g.stopping, g.stop = context.WithCancel(context.Background())
+	return g, nil
+}
+
+// Handler returns the gateway as what it is mounted as.
+func (g *Gateway) Handler() http.Handler { return g }
+
+// Shutdown answers new requests with 503, ends the GET streams, and waits for the requests under way. It
+// fails with ctx's cause if some are left then. Call it before the engine's.
+func (g *Gateway) Shutdown(ctx context.Context) error {
+	g.stop()
+	for g.under.Load() > 0 {
+		select {
+		case <-g.idle:
+		case <-ctx.Done():
+			return fmt.Errorf("%d requests under way: %w", g.under.Load(), context.Cause(ctx))
+		}
+	}
+	return g.o.Waker.Close(ctx)
+}
+
+// leave is called when a request has been answered.
+func (g *Gateway) leave() {
+	if g.under.Add(-1) == 0 && g.stopping.Err() != nil {
+		select {
+		case g.idle <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // allowed are the methods of the endpoint.
@@ -70,7 +106,13 @@ const allowed = "GET, POST, DELETE"
 
 // ServeHTTP answers one HTTP request of MCP's streamable HTTP transport.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	g.under.Add(1)
+	defer g.leave()
 	if !g.guard.admit(w, r) {
+		return
+	}
+	if g.stopping.Err() != nil {
+		problemOf(engine.ErrNotReady).write(w, nil)
 		return
 	}
 	switch r.Method {
@@ -106,7 +148,10 @@ func (g *Gateway) get(w http.ResponseWriter, r *http.Request) {
 		a.fail(r.Context(), err, &g.o.Logger)
 		return
 	}
-	rt.ServeHTTP(a, r)
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	defer context.AfterFunc(g.stopping, func() { cancel(engine.ErrNotReady) })()
+	rt.ServeHTTP(a, r.WithContext(ctx))
 	g.evict(r, lease, a)
 }
 

@@ -96,13 +96,23 @@ func (w *Waker) Wake(_ context.Context, s *engine.Session) (engine.Runtime, erro
 	return w.runtime(s, nil), nil
 }
 
-// Close waits until the ends of sessions under way have been told to the upstream.
-func (w *Waker) Close() error {
+// Close waits until the ends of sessions under way have been told to the upstream, or ctx ends. Gateway.Shutdown
+// calls it.
+func (w *Waker) Close(ctx context.Context) error {
 	w.mu.Lock()
 	w.closed = true
 	w.mu.Unlock()
-	w.tasks.Wait()
-	return nil
+	done := make(chan struct{})
+	go func() {
+		w.tasks.Wait() // tasks have time limits of their own
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // background runs a task that Close waits for, unless Close has been called.
