@@ -20,8 +20,9 @@ const (
 	nonceSize = 12
 	tagSize   = 16
 
-	// minCompress is the size of metadata below which zstd is not worth its time.
-	minCompress = 128
+	// minCompress is the size of metadata below which zstd saves next to nothing: it lives on what repeats
+	// from event to event.
+	minCompress = 512
 
 	// headerRoom is more than a header takes, its key ID and ref filter aside.
 	headerRoom = 256

@@ -234,7 +234,7 @@ func TestRewrap(t *testing.T) {
 }
 
 func withoutKey(k *seal.Keyring, id string) (text string) {
-	for _, line := range strings.Split(string(k.Text()), "\n") {
+	for line := range strings.SplitSeq(string(k.Text()), "\n") {
 		if !strings.HasPrefix(line, "tenant "+id+" ") {
 			text += line + "\n"
 		}
