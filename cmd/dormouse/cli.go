@@ -39,6 +39,7 @@ type cli struct {
 	Demo     demoCmd     `cmd:"" help:"The story in one command: real clients, kill -9, restart, the same clients go on."`
 	Sessions sessionsCmd `cmd:"" help:"List, show or close sessions."`
 	Log      logCmd      `cmd:"" help:"Show the journal's events, newest last."`
+	Bench    benchCmd    `cmd:"" help:"Measure Dormouse beside its naive rivals."`
 	Doctor   doctorCmd   `cmd:"" help:"Check data folder, keys, journal, clock and upstream."`
 	Version  versionCmd  `cmd:"" help:"Show version, protocol versions and event kinds."`
 }
@@ -48,7 +49,7 @@ func groups() []kong.Group {
 		{Key: "listen", Title: "Listening:"},
 		{Key: "upstream", Title: "Upstream:"},
 		{Key: "access", Title: "Who may come in:"},
-		{Key: "limits", Title: "Limits (0 = the default, unless it says otherwise):"},
+		{Key: "limits", Title: "Limits:"},
 		{Key: "storage", Title: "Storage:"},
 		{Key: "general", Title: "General:"},
 	}
@@ -56,7 +57,7 @@ func groups() []kong.Group {
 
 // storeFlags say where the store is. Every command that looks at one has them.
 type storeFlags struct {
-	Data    string `help:"Data folder." default:"${data}" placeholder:"DIR" group:"storage"`
+	Data    string `help:"Data folder." default:"${data}" group:"storage"`
 	KeyFile string `help:"Keyring file, instead of <data>/keys. The environment's DORMOUSE_KEYS may hold the keys themselves." placeholder:"FILE" group:"storage"`
 }
 

@@ -1,0 +1,99 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// child is a process under measurement.
+type child struct {
+	cmd *exec.Cmd
+	log bytes.Buffer
+}
+
+// start runs this binary with args.
+func start(ctx context.Context, args ...string) (*child, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	c := &child{cmd: exec.CommandContext(ctx, self, args...)} //nolint:gosec // our own binary with our own arguments
+	c.cmd.Stdout, c.cmd.Stderr = &c.log, &c.log
+	c.cmd.Env = append(os.Environ(), "DORMOUSE_LOG_LEVEL=warn")
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return c, c.cmd.Start()
+}
+
+// stop kills the process: no benchmark needs its good-bye.
+func (c *child) stop() {
+	_ = c.cmd.Process.Kill() // it may have ended by itself
+	_ = c.cmd.Wait()         // killed: the error says just that
+}
+
+// ready polls url until it answers 200.
+func (c *child) ready(ctx context.Context, url string, every time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		if ok(ctx, url) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s is not ready: %w\n%s", c.cmd.Args[1], ctx.Err(), c.log.String())
+		case <-tick.C:
+		}
+	}
+}
+
+func ok(ctx context.Context, url string) bool {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return false
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return false
+	}
+	defer answer.Body.Close()
+	return answer.StatusCode == http.StatusOK
+}
+
+// cpu returns the process's user and system time so far, to 10 ms.
+func (c *child) cpu() time.Duration {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(c.cmd.Process.Pid) + "/stat")
+	if err != nil {
+		return 0
+	}
+	// The name in field 2 may hold spaces; fields are counted from its closing parenthesis.
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 13 {
+		return 0
+	}
+	var ticks int64
+	for _, f := range fields[11:13] {
+		n, _ := strconv.ParseInt(string(f), 10, 64) // the kernel writes digits
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
+}
+
+// freeAddress returns a loopback address that was free a moment ago.
+func freeAddress(ctx context.Context) (string, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
