@@ -66,6 +66,9 @@ func (p *proxy) admit(ctx context.Context, who caller, b *binding) (verdict, err
 
 // current returns the binding as it is recorded, without a new one being made; nil if there is no usable one.
 func (p *proxy) current(ctx context.Context) (*binding, error) {
+	if b := p.cur.Load(); b != nil {
+		return b, nil
+	}
 	select {
 	case p.flight <- struct{}{}:
 	case <-ctx.Done():

@@ -61,9 +61,13 @@ func (x *exchange) again(err error) bool {
 func (x *exchange) try() error {
 	ctx, p := x.r.Context(), x.p
 	for {
-		b, err := p.bound(ctx, x.who)
+		b, err := x.bound(ctx)
 		if err != nil {
 			return err
+		}
+		if b == nil {
+			x.accept()
+			return nil
 		}
 		body, dropped := x.a.payload.inward(b.epoch)
 		if dropped > 0 {
@@ -91,6 +95,21 @@ func (x *exchange) try() error {
 			return err
 		}
 	}
+}
+
+// bound returns the binding to use. It is nil when that is lost and the messages mean nothing to another.
+func (x *exchange) bound(ctx context.Context) (*binding, error) {
+	if !x.a.payload.bygone() {
+		return x.p.bound(ctx, x.who)
+	}
+	b, err := x.p.current(ctx)
+	if b == nil || err != nil {
+		return nil, err
+	}
+	if v, err := x.p.admit(ctx, x.who, b); err != nil || v != verdictAlive {
+		return nil, err
+	}
+	return b, nil
 }
 
 // isLost reads what an upstream says in a 400 or 404, and closes the answer if that is that it has lost the session.

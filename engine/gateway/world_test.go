@@ -4,8 +4,9 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"log"
+	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"strings"
 	"sync"
@@ -39,11 +40,11 @@ type site struct {
 
 func newSite(tb testing.TB) *site {
 	tb.Helper()
-	log := zerolog.Nop()
+	logger := zerolog.Nop()
 	if os.Getenv("GATEWAY_TEST_LOG") != "" {
-		log = zerolog.New(zerolog.NewTestWriter(tb)).Level(zerolog.DebugLevel)
+		logger = zerolog.New(zerolog.NewTestWriter(tb)).Level(zerolog.DebugLevel)
 	}
-	return &site{tb: tb, journal: memory.New(), ring: seal.GenerateKeyring(), door: newDoor(tb), log: log}
+	return &site{tb: tb, journal: memory.New(), ring: seal.GenerateKeyring(), door: newDoor(tb), log: logger}
 }
 
 // replica is one boot of a gateway with its engine, over the real committer, follower and vault.
@@ -135,56 +136,65 @@ func (r *replica) flush() {
 	must(r.tb, r.follower.CatchUp(r.tb.Context()))
 }
 
-// door is a listener that stays while what is behind it changes: nothing (connections are cut), or a handler.
+// door is an address that stays while what is behind it changes: a handler, or nothing, and then connections
+// are cut and refused.
 type door struct {
-	tb     testing.TB
-	server *httptest.Server
+	tb   testing.TB
+	addr string
 
 	mu     sync.Mutex
 	behind http.Handler
+	server *http.Server
+	served chan struct{}
 	asked  []string // "METHOD status" of what came through
 }
 
 func newDoor(tb testing.TB) *door {
 	tb.Helper()
-	d := &door{tb: tb}
-	d.server = httptest.NewServer(d)
-	tb.Cleanup(func() {
-		d.server.CloseClientConnections()
-		d.server.Close()
-	})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(tb, err)
+	d := &door{tb: tb, addr: l.Addr().String()}
+	must(tb, l.Close())
+	tb.Cleanup(func() { d.shut() })
 	return d
 }
 
-func (d *door) url() string { return d.server.URL }
+func (d *door) url() string { return "http://" + d.addr }
 
 func (d *door) open(h http.Handler) {
+	d.shut()
+	l, err := net.Listen("tcp", d.addr)
+	must(d.tb, err)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.behind = h
+	d.behind, d.served = h, make(chan struct{})
+	d.server = &http.Server{Handler: h, ErrorLog: log.New(io.Discard, "", 0)}
+	go func(srv *http.Server, served chan struct{}) {
+		defer close(served)
+		_ = srv.Serve(l)
+	}(d.server, d.served)
 }
 
-// slam cuts all connections if h is behind the door, and refuses new ones.
+// shut cuts all connections and refuses new ones.
+func (d *door) shut() {
+	d.mu.Lock()
+	srv, served := d.server, d.served
+	d.server, d.behind = nil, nil
+	d.mu.Unlock()
+	if srv != nil {
+		_ = srv.Close()
+		<-served
+	}
+}
+
+// slam shuts the door if h is behind it.
 func (d *door) slam(h http.Handler) {
 	d.mu.Lock()
 	mine := d.behind == h
-	if mine {
-		d.behind = nil
-	}
 	d.mu.Unlock()
 	if mine {
-		d.server.CloseClientConnections()
+		d.shut()
 	}
-}
-
-func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	d.mu.Lock()
-	h := d.behind
-	d.mu.Unlock()
-	if h == nil {
-		panic(http.ErrAbortHandler)
-	}
-	h.ServeHTTP(w, r)
 }
 
 func must(tb testing.TB, err error) {
@@ -324,10 +334,7 @@ func (s *server) crash() {
 	made := s.made
 	s.made = nil
 	s.mu.Unlock()
-	s.door.mu.Lock()
-	h := s.door.behind
-	s.door.mu.Unlock()
-	s.door.slam(h)
+	s.door.shut()
 	for _, m := range made {
 		for cs := range m.Sessions() {
 			_ = cs.Close()
