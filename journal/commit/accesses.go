@@ -47,9 +47,13 @@ func (a *accesses) putBack(back []journal.Event) {
 		return
 	}
 	if a.head < len(back) {
-		grown := make([]journal.Event, len(back)+a.len(), len(back)+max(a.len(), cap(a.events)))
-		copy(grown[len(back):], a.events[a.head:])
-		a.events, a.head = grown, len(back)
+		waiting, n := a.events[a.head:], len(back)+a.len()
+		room := a.events
+		if cap(room) < n { // an outage puts back again and again: room must not grow each time
+			room = make([]journal.Event, n)
+		}
+		copy(room[len(back):n], waiting)
+		a.events, a.head = room[:n], len(back)
 	}
 	a.head -= len(back)
 	copy(a.events[a.head:], back)
