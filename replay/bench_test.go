@@ -197,6 +197,7 @@ func rivalFold(table map[journal.Ref]*rivalSession, e *journal.Event) {
 			s.LastAccess = e.At
 			s.Calls++
 		}
+	default:
 	}
 }
 

@@ -62,12 +62,23 @@ func (f *Follower) ask() *query {
 func (f *Follower) answer() {
 	defer f.end()
 	for q := f.takeQuery(); q != nil; q = f.takeQuery() {
-		ctx, cancel := context.WithTimeout(f.ctx, f.o.QueryTimeout)
-		bounds, err := f.o.Source.Bounds(ctx)
-		cancel()
-		q.last, q.err = bounds.Last, err
+		q.last, q.err = f.askLeader()
 		close(q.done)
 	}
+}
+
+// askLeader returns the stream's last sequence. A stream that ends before what was folded has lost it, and
+// will use those sequences again for messages that this follower would never read: that stops it.
+func (f *Follower) askLeader() (journal.Seq, error) {
+	ctx, cancel := context.WithTimeout(f.ctx, f.o.QueryTimeout)
+	defer cancel()
+	folded := f.tail.current().Seq
+	bounds, err := f.o.Source.Bounds(ctx)
+	if err == nil && bounds.Last < folded {
+		err = &ShrunkError{Last: bounds.Last, Folded: folded}
+		f.cancel(err)
+	}
+	return bounds.Last, err
 }
 
 // takeQuery waits until the next question may be asked and takes it, so that later callers need another.

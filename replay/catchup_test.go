@@ -135,3 +135,18 @@ func TestCatchUpFails(t *testing.T) {
 		}
 	})
 }
+
+func TestCatchUpNoticesAShrunkStream(t *testing.T) {
+	_, stream := long(t, 10)
+	f := follow(t, replay.FollowOptions{Source: stream})
+	stream.Shrink(7)
+	err := f.CatchUp(t.Context())
+	var shrunk *replay.ShrunkError
+	if !errors.As(err, &shrunk) || shrunk.Last != 7 || shrunk.Folded != 10 || !errors.Is(err, journal.ErrDamaged) {
+		t.Fatalf("%v", err)
+	}
+	<-f.Done()
+	if !errors.Is(f.Err(), err) || !errors.Is(f.Close(), err) {
+		t.Fatalf("the follower went on: %v", f.Err())
+	}
+}

@@ -45,3 +45,16 @@ func (e *DamageError) Error() string {
 
 // Is makes it journal.ErrDamaged.
 func (e *DamageError) Is(target error) bool { return target == journal.ErrDamaged }
+
+// ShrunkError says that the stream ends before what was folded from it: an older copy was put in its
+// place, or its end was lost. It is journal.ErrDamaged.
+type ShrunkError struct {
+	Last, Folded journal.Seq
+}
+
+func (e *ShrunkError) Error() string {
+	return fmt.Sprintf("the stream ends at message %d, but up to %d was folded before", e.Last, e.Folded)
+}
+
+// Is makes it journal.ErrDamaged.
+func (e *ShrunkError) Is(target error) bool { return target == journal.ErrDamaged }

@@ -84,7 +84,7 @@ func checkBounds(b journal.Bounds, s *State) error {
 	case b.First > next:
 		return &NeedsSnapshotError{From: next, To: b.First - 1}
 	case b.Last < s.Seq():
-		return fmt.Errorf("the stream ends at message %d, but up to %d was folded before: %w", b.Last, s.Seq(), journal.ErrDamaged)
+		return &ShrunkError{Last: b.Last, Folded: s.Seq()}
 	}
 	return nil
 }

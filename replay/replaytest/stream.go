@@ -50,6 +50,13 @@ func (s *Stream) Lose(seq journal.Seq) {
 	s.missing[seq] = true
 }
 
+// Shrink drops the messages behind last, as putting an older copy in place does.
+func (s *Stream) Shrink(last journal.Seq) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.messages = s.messages[:last:last]
+}
+
 // Trim makes first the first message.
 func (s *Stream) Trim(first journal.Seq) {
 	s.mu.Lock()
