@@ -12,7 +12,7 @@ import (
 type demoCmd struct {
 	Clients int             `help:"How many MCP clients." default:"6"`
 	Kills   int             `help:"How often the gateway is killed." default:"1"`
-	Traffic config.Duration `help:"Time of traffic between kills." default:"1s" placeholder:"DURATION"`
+	Traffic config.Duration `help:"Time of traffic between kills." default:"1s"`
 	Keep    bool            `help:"Keep the demo's folder, to look into it afterwards."`
 }
 

@@ -2,10 +2,12 @@ package main
 
 import (
 	"errors"
+	"net/http"
 	"strings"
 	"syscall"
 
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/console"
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/control"
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/daemon"
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/store"
 	"github.com/dormouse-mcp/dormouse/journal"
@@ -24,6 +26,8 @@ func hinted(err error, data string) error {
 		return err
 	case errors.Is(err, store.ErrInUse):
 		return console.Refused(err, "stop that process, or take another folder with --data; to look inside, `dormouse sessions ls` and `dormouse log` work beside it")
+	case errors.Is(err, daemon.ErrConfig):
+		return console.Usage(err, "see `dormouse serve --help`")
 	case errors.Is(err, daemon.ErrUnsafe):
 		return console.Refused(err, "give --auth-token-file FILE, or --auth passthrough when the upstream checks credentials, or listen on 127.0.0.1")
 	case errors.Is(err, store.ErrOtherJournal):
@@ -43,6 +47,14 @@ func hinted(err error, data string) error {
 	default:
 		return console.Failed(err, "")
 	}
+}
+
+// answered gives what a daemon refused its exit code.
+func answered(err error) error {
+	if a, ok := errors.AsType[*control.APIError](err); ok && a.Status == http.StatusBadRequest {
+		return console.Usage(err, "")
+	}
+	return err
 }
 
 // isUsage reports whether err has an exit code already.

@@ -19,7 +19,7 @@ type logCmd struct {
 	Session  string   `help:"Only this session's events; the ref may be abbreviated." placeholder:"REF"`
 	Since    string   `help:"Only events since then: RFC 3339, 14:05, or how long ago: 10m." placeholder:"TIME"`
 	Until    string   `help:"Only events until then." placeholder:"TIME"`
-	Kind     []string `help:"Only these kinds, such as created,closed; see dormouse version." placeholder:"KIND,…"`
+	Kind     []string `help:"Only these kinds, such as created,closed; see dormouse version." placeholder:"KIND"`
 	Limit    *int     `help:"Only the newest so many; 0 = all. 100 when a person reads, all with --json." short:"n" placeholder:"N"`
 	Verdicts bool     `help:"Say which events the fold refused, and why. Reads the whole journal."`
 	JSON     bool     `help:"Write JSON lines, one an event, for programs." name:"json"`
@@ -52,7 +52,7 @@ func (c *logCmd) Run(ctx context.Context, s console.Streams) error {
 	shown := 0
 	omitted, err := client.Log(ctx, q, func(e control.Event) error { shown++; return write(e) })
 	if err != nil {
-		return err
+		return answered(err)
 	}
 	if omitted > 0 && !c.JSON {
 		fmt.Fprintf(s.Err, "the newest %d of %d; -n 0 shows all\n", shown, shown+omitted)

@@ -15,8 +15,8 @@ import (
 
 type serveCmd struct {
 	storeFlags
-	Listen      string `help:"Where clients reach /mcp, /healthz and /readyz." default:"127.0.0.1:8808" placeholder:"HOST:PORT" group:"listen"`
-	AdminListen string `help:"Where operators reach /metrics and /internal/; 'off' for none." default:"127.0.0.1:8809" placeholder:"HOST:PORT" group:"listen"`
+	Listen      string `help:"Where clients reach /mcp, /healthz and /readyz." default:"127.0.0.1:8808" group:"listen"`
+	AdminListen string `help:"Where operators reach /metrics and /internal/; 'off' for none." default:"127.0.0.1:8809" group:"listen"`
 
 	Upstream             string `help:"URL of the MCP server to stand in front of (streamable HTTP). Without it: the built-in n8n tools." placeholder:"URL" group:"upstream"`
 	UpstreamTokenFile    string `help:"File with a bearer token for the upstream, sent instead of the client's." placeholder:"FILE" group:"upstream"`
@@ -25,23 +25,23 @@ type serveCmd struct {
 
 	AuthTokenFile  string   `help:"File of bearer tokens, a line each: NAME:TOKEN, or NAME TENANT TOKEN." placeholder:"FILE" group:"access"`
 	Auth           string   `help:"'passthrough' leaves checking credentials to the upstream." enum:"none,passthrough" default:"none" group:"access"`
-	AllowedOrigins []string `help:"Origins of browser clients to let in, comma-separated." placeholder:"ORIGIN,…" group:"access"`
-	AllowedHosts   []string `help:"Host names under which clients reach the gateway, comma-separated; loopback names always work on loopback." placeholder:"HOST,…" group:"access"`
+	AllowedOrigins []string `help:"Origins of browser clients to let in, comma-separated." placeholder:"ORIGIN" group:"access"`
+	AllowedHosts   []string `help:"Host names under which clients reach the gateway, comma-separated; loopback names always work on loopback." placeholder:"HOST" group:"access"`
 	AdminTokenFile string   `help:"File with the admin listener's bearer token, instead of <data>/admin.token." placeholder:"FILE" group:"access"`
 
 	ExportKeyFile string `help:"Key of the encrypted session export: 64 hexadecimal digits." placeholder:"FILE" group:"access"`
 
-	SessionTimeout       config.Duration `help:"A session that is not used for so long expires." default:"30m" placeholder:"DURATION" group:"limits"`
+	SessionTimeout       config.Duration `help:"A session that is not used for so long expires." default:"30m" group:"limits"`
 	MaxSessions          int             `help:"Most sessions in all; beyond it initialize is answered 429." default:"10000" group:"limits"`
 	MaxSessionsPerTenant int             `help:"Most sessions of one tenant; 0 = no limit of its own." default:"0" group:"limits"`
 	MaxLive              int             `help:"Most sessions with a runtime at a time; the least recently used hibernate." default:"1000" group:"limits"`
-	HibernateAfter       config.Duration `help:"A live session that is not used for so long hibernates; its next request wakes it." default:"5m" placeholder:"DURATION" group:"limits"`
-	ShutdownTimeout      config.Duration `help:"Most time that a shutdown in order may take." default:"15s" placeholder:"DURATION" group:"limits"`
+	HibernateAfter       config.Duration `help:"A live session that is not used for so long hibernates; its next request wakes it." default:"5m" group:"limits"`
+	ShutdownTimeout      config.Duration `help:"Most time that a shutdown in order may take." default:"15s" group:"limits"`
 
 	NATSURL      string `help:"Keep the journal in this NATS with JetStream, instead of the embedded one in the data folder." placeholder:"URL" name:"nats-url" group:"storage"`
 	NATSCreds    string `help:"Credentials file for it." placeholder:"FILE" name:"nats-creds" group:"storage"`
 	NATSReplicas int    `help:"Replicas of the streams, when they are made." default:"1" name:"nats-replicas" group:"storage"`
-	ReplicaName  string `help:"Name of this replica in the journal; the host's name by default." placeholder:"NAME" group:"general"`
+	ReplicaName  string `help:"Name of this replica in the journal; the host's name by default." placeholder:"NAME" group:"storage"`
 }
 
 // Help implements kong.HelpProvider.

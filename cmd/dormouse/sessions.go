@@ -38,7 +38,7 @@ func (c *sessionsLsCmd) Run(ctx context.Context, s console.Streams) error {
 	defer done()
 	sessions, err := client.Sessions(ctx)
 	if err != nil {
-		return err
+		return answered(err)
 	}
 	if c.JSON {
 		return console.JSON(s.Out, sessions)
@@ -72,7 +72,7 @@ func (c *sessionsShowCmd) Run(ctx context.Context, s console.Streams) error {
 	defer done()
 	d, err := client.Session(ctx, c.Ref, c.Events)
 	if err != nil {
-		return err
+		return answered(err)
 	}
 	if c.JSON {
 		return console.JSON(s.Out, d)
@@ -112,7 +112,7 @@ func (c *sessionsCloseCmd) Run(ctx context.Context, s console.Streams) error {
 		if failed != nil {
 			fmt.Fprintf(s.Err, "dormouse: %v\n", failed)
 		}
-		failed = err
+		failed = answered(err)
 	}
 	return failed
 }

@@ -36,6 +36,10 @@ import (
 	"github.com/dormouse-mcp/dormouse/journal"
 )
 
+// ErrConfig says that the configuration contradicts itself or names files or URLs that cannot be used. Nothing was
+// started.
+var ErrConfig = errors.New("configuration")
+
 // ErrUnsafe says that the configuration would let strangers in. Nothing was started.
 var ErrUnsafe = errors.New("refusing to listen beyond loopback without authentication")
 
@@ -75,10 +79,10 @@ func (c *Config) complete() error {
 		c.ShutdownTimeout = 15 * time.Second
 	}
 	if c.AuthTokenFile != "" && c.Passthrough {
-		return errors.New("--auth-token-file and --auth passthrough exclude each other")
+		return fmt.Errorf("%w: --auth-token-file and --auth passthrough exclude each other", ErrConfig)
 	}
 	if c.Passthrough && c.Upstream == "" {
-		return errors.New("--auth passthrough needs an --upstream that checks the credentials")
+		return fmt.Errorf("%w: --auth passthrough needs an --upstream that checks the credentials", ErrConfig)
 	}
 	if !IsLoopback(c.Listen) && c.AuthTokenFile == "" && !c.Passthrough {
 		return fmt.Errorf("%w: --listen %s", ErrUnsafe, c.Listen)

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/signal"
+	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -36,6 +39,8 @@ type daemon struct {
 	listen, adminListen net.Listener
 	record              control.Daemon // what daemon.json says
 	exportKey           []byte         // nil = none
+	upstream            gateway.Upstream
+	tokens              *gateway.TokenFile // nil = none
 
 	// started
 	store   *store.Store
@@ -56,15 +61,14 @@ func Run(ctx context.Context, c Config) error {
 	d.c.Store.Observer = committing{d.metrics, d.fail}
 	d.c.Store.Progress = d.progress
 	d.backend = d.newBackend()
-	var err error
-	if d.exportKey, err = exportKey(c.ExportKeyFile); err != nil {
+	if err := d.prepare(); err != nil {
 		return err
 	}
 	d.watch()
 	if err := d.open(ctx); err != nil {
 		return err
 	}
-	err = d.start(ctx)
+	err := d.start(ctx)
 	if err == nil {
 		err = d.wait(ctx)
 	}
@@ -159,8 +163,34 @@ func (d *daemon) note(ctx context.Context, k journal.Kind) error {
 	return nil
 }
 
+// reload reads the token file again at every SIGHUP, until ctx ends.
+func (d *daemon) reload(ctx context.Context) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+		}
+		if d.tokens == nil {
+			d.log.Info().Msg("SIGHUP: there is no token file to read again")
+		} else if err := d.tokens.Reload(); err != nil {
+			d.log.Error().Err(err).Msg("SIGHUP: the former tokens stay")
+		} else {
+			d.log.Info().Msg("SIGHUP: token file read again")
+		}
+	}
+}
+
 // wait returns when the daemon is to stop, and why if it was not asked to.
 func (d *daemon) wait(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { d.reload(ctx) })
+	defer wg.Wait()
+	defer cancel()
 	select {
 	case <-ctx.Done():
 		d.log.Info().Msg("asked to stop; a second signal stops at once (sessions are safe either way)")

@@ -14,8 +14,8 @@ import (
 	"github.com/dormouse-mcp/dormouse/replay"
 )
 
-// upstream makes what answers MCP requests.
-func (d *daemon) upstream() (gateway.Upstream, error) {
+// makeUpstream makes what answers MCP requests.
+func (d *daemon) makeUpstream() (gateway.Upstream, error) {
 	if d.c.Upstream != "" {
 		return d.httpUpstream()
 	}
@@ -45,26 +45,38 @@ func (d *daemon) httpUpstream() (gateway.Upstream, error) {
 	return gateway.NewHTTPUpstream(d.c.Upstream, o)
 }
 
+// prepare reads what needs no journal, so that a mistake is told before anything is started or made.
+func (d *daemon) prepare() (err error) {
+	if d.upstream, err = d.makeUpstream(); err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if d.c.AuthTokenFile != "" {
+		if d.tokens, err = gateway.OpenTokenFile(d.c.AuthTokenFile); err != nil {
+			return fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+	}
+	if d.exportKey, err = exportKey(d.c.ExportKeyFile); err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	return nil
+}
+
 // authenticator checks who calls; nil where nobody is checked, on loopback.
-func (d *daemon) authenticator() (gateway.Authenticator, error) {
+func (d *daemon) authenticator() gateway.Authenticator {
 	switch {
-	case d.c.AuthTokenFile != "":
-		return gateway.OpenTokenFile(d.c.AuthTokenFile)
+	case d.tokens != nil:
+		return d.tokens
 	case d.c.Passthrough:
-		return gateway.Passthrough{Name: d.store.Keyring.Name}, nil
+		return gateway.Passthrough{Name: d.store.Keyring.Name}
 	default:
-		return nil, nil //nolint:nilnil // nobody is checked
+		return nil
 	}
 }
 
-func (d *daemon) identifier() (*gateway.Identifier, error) {
-	auth, err := d.authenticator()
-	if err != nil {
-		return nil, err
-	}
+func (d *daemon) identifier() *gateway.Identifier {
 	return &gateway.Identifier{
-		Auth: auth, Name: d.store.Keyring.Name, CanonicalURL: n8n.CanonicalURL, Context: d.context,
-	}, nil
+		Auth: d.authenticator(), Name: d.store.Keyring.Name, CanonicalURL: n8n.CanonicalURL, Context: d.context,
+	}
 }
 
 // context reads the instance context of a request and judges its address.
@@ -90,17 +102,10 @@ func (d *daemon) watch() {
 }
 
 // wire makes engine and gateway of the restored store.
-func (d *daemon) wire() error {
-	up, err := d.upstream()
-	if err != nil {
-		return fmt.Errorf("upstream: %w", err)
-	}
-	id, err := d.identifier()
-	if err != nil {
-		return err
-	}
+func (d *daemon) wire() (err error) {
+	id := d.identifier()
 	d.waker, err = gateway.NewWaker(gateway.WakerOptions{
-		Upstream: up, Replica: d.c.Replica, EventKey: d.eventKey(), Logger: d.log,
+		Upstream: d.upstream, Replica: d.c.Replica, EventKey: d.eventKey(), Logger: d.log,
 	})
 	if err != nil {
 		return err

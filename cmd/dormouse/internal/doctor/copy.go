@@ -63,11 +63,23 @@ func (e *exam) copied(ctx context.Context) {
 		return
 	}
 	defer os.RemoveAll(temp)
-	if err := os.CopyFS(filepath.Join(temp, "jetstream"), os.DirFS(from)); err != nil {
+	if err := copyStore(e.o.Store.Dir, temp); err != nil {
 		e.add("journal", Skip, "", "copy: %v", err)
 		return
 	}
 	e.open(ctx, temp, bytes)
+}
+
+// copyStore copies what a store is opened from, but for the keyring, which is read where it is.
+func copyStore(from, to string) error {
+	id, err := os.ReadFile(filepath.Join(from, "journal.id"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(to, "journal.id"), id, 0o600)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.CopyFS(filepath.Join(to, "jetstream"), os.DirFS(filepath.Join(from, "jetstream")))
 }
 
 func (e *exam) noJournal() {
@@ -87,6 +99,10 @@ func (e *exam) open(ctx context.Context, dir string, bytes uint64) {
 	if err == nil {
 		defer func() { _ = s.Close(context.WithoutCancel(ctx)) }()
 		err = s.Restore(ctx)
+	}
+	if errors.Is(err, store.ErrNoFolder) {
+		e.noJournal()
+		return
 	}
 	if err != nil {
 		e.add("journal", Fail, journalHint(err), "%v", err)
@@ -120,7 +136,7 @@ func journalHint(err error) string {
 	switch {
 	case errors.Is(err, journal.ErrKeyMissing), errors.Is(err, journal.ErrWrongKey), errors.Is(err, store.ErrNoKeys):
 		return "this keyring does not fit the journal: bring the right one back"
-	case errors.Is(err, journal.ErrDamaged):
+	case errors.Is(err, journal.ErrDamaged), errors.Is(err, store.ErrOtherJournal):
 		return "keep the folder as it is and bring it back from a backup"
 	default:
 		return ""
