@@ -9,11 +9,12 @@ import (
 
 	"github.com/dormouse-mcp/dormouse/journal"
 	"github.com/dormouse-mcp/dormouse/journal/journalpb"
+	"github.com/dormouse-mcp/dormouse/journal/journaltest"
 )
 
 func FuzzHeader(f *testing.F) {
-	f.Add(journal.AppendHeader(nil, headerOf(oneOfEach())))
-	f.Add(journal.AppendHeader(nil, headerOf(oneOfEach()[:1])))
+	f.Add(journal.AppendHeader(nil, headerOf(journaltest.OneOfEach())))
+	f.Add(journal.AppendHeader(nil, headerOf(journaltest.OneOfEach()[:1])))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		h, at, err := journal.ParseHeader(data)
 		if err != nil {
@@ -34,9 +35,9 @@ func FuzzHeader(f *testing.F) {
 }
 
 func FuzzEvents(f *testing.F) {
-	meta, sealed := encode(f, headerOf(oneOfEach()), oneOfEach())
-	f.Add(uint32(len(oneOfEach())), meta, sealed)
-	for _, e := range oneOfEach() {
+	meta, sealed := encode(f, headerOf(journaltest.OneOfEach()), journaltest.OneOfEach())
+	f.Add(uint32(len(journaltest.OneOfEach())), meta, sealed)
+	for _, e := range journaltest.OneOfEach() {
 		one := []journal.Event{e}
 		meta, sealed := encode(f, headerOf(one), one)
 		f.Add(uint32(1), meta, sealed)

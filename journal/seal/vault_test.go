@@ -312,8 +312,10 @@ func TestVaultCheck(t *testing.T) {
 	v := seal.NewVault(k, s)
 	v.ConsultErased(func(t journal.TenantID, id journal.KeyID) bool { return t == acme && id == gone })
 	uses := []seal.KeyUse{
-		{Tenant: acme, Key: id, Fingerprint: f}, {Tenant: acme, Key: id, Fingerprint: journal.Fingerprint{1}},
-		{Tenant: acme, Key: "d1", Fingerprint: f}, {Tenant: journal.TenantID{2}, Key: id, Fingerprint: f},
+		{Tenant: acme, Key: id, Fingerprint: f},
+		{Tenant: acme, Key: id, Fingerprint: journal.Fingerprint{1}},
+		{Tenant: acme, Key: "d1", Fingerprint: f},
+		{Tenant: journal.TenantID{2}, Key: id, Fingerprint: f},
 		{Tenant: acme, Key: gone, Fingerprint: f},
 	}
 	want := []error{nil, journal.ErrWrongKey, journal.ErrKeyMissing, journal.ErrKeyMissing, journal.ErrKeyErased}
