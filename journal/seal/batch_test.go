@@ -221,7 +221,7 @@ func TestMessagesAreNeverChanged(t *testing.T) {
 }
 
 func TestOpenAtOnce(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	k := seal.GenerateKeyring()
 	o := seal.NewBatchOpener(k)
 	var wg sync.WaitGroup
