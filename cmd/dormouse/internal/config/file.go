@@ -36,7 +36,7 @@ func Load(path string) (*File, error) {
 	return f, nil
 }
 
-// Validate refuses keys that are no flag of any command, so that a misspelt limit is not silently none.
+// Validate refuses keys that are no flag of any command, so that a misspelled limit is not silently none.
 func (f *File) Validate(app *kong.Application) error {
 	known := flagNames(app.Node, nil)
 	for key := range f.values {

@@ -38,7 +38,7 @@ func (s Streams) Logger(format, level string) (zerolog.Logger, error) {
 	if err != nil {
 		return zerolog.Nop(), Usage(err, "levels: trace, debug, info, warn, error")
 	}
-	var w io.Writer = zerolog.SyncWriter(s.Err)
+	w := zerolog.SyncWriter(s.Err)
 	if format == LogConsole || format == LogAuto && s.ErrTTY {
 		w = zerolog.ConsoleWriter{Out: s.Err, TimeFormat: time.TimeOnly, NoColor: !s.ErrTTY || os.Getenv("NO_COLOR") != ""}
 	}

@@ -50,6 +50,7 @@ func TestSessions(t *testing.T) {
 	f.append(created(one, "acme"), created(two, "globex"), accessed(two, 1))
 	f.live[one] = true
 	clients(t, f, func(t *testing.T, c *control.Client) {
+		t.Helper()
 		sessions, err := c.Sessions(t.Context())
 		if err != nil || len(sessions) != 2 {
 			t.Fatalf("%v, %v", sessions, err)
@@ -74,6 +75,7 @@ func TestAbbreviations(t *testing.T) {
 	one, two := ref(0xab, 0xcd, 1), ref(0xab, 0xcd, 2)
 	f.append(created(one, ""), created(two, ""))
 	clients(t, f, func(t *testing.T, c *control.Client) {
+		t.Helper()
 		for text, want := range map[string]int{
 			"abcd": http.StatusConflict, "ffff": http.StatusNotFound, "abc": http.StatusBadRequest,
 			"nothex": http.StatusBadRequest, strings.Repeat("a", 33): http.StatusBadRequest, "../../etc": http.StatusBadRequest,
@@ -113,6 +115,7 @@ func TestNotReady(t *testing.T) {
 	f := newFixture(t)
 	f.ready = false
 	clients(t, f, func(t *testing.T, c *control.Client) {
+		t.Helper()
 		if s, err := c.Status(t.Context()); err != nil || s.State != "restoring" {
 			t.Errorf("status: %+v, %v", s, err)
 		}
@@ -174,6 +177,7 @@ func TestLog(t *testing.T) {
 		f.append(accessed(one, uint64(i+1)))
 	}
 	clients(t, f, func(t *testing.T, c *control.Client) {
+		t.Helper()
 		collect := func(q control.LogQuery) (events []control.Event, omitted int) {
 			omitted, err := c.Log(t.Context(), q, func(e control.Event) error { events = append(events, e); return nil })
 			if err != nil {
@@ -206,6 +210,7 @@ func TestFollow(t *testing.T) {
 	r := ref(5, 5)
 	f.append(created(r, ""))
 	clients(t, f, func(t *testing.T, c *control.Client) {
+		t.Helper()
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		got := make(chan control.Event, 64)

@@ -126,8 +126,12 @@ func changesOf(c *journal.Changed) (names []string) {
 		name string
 		set  bool
 	}{
-		{"context", len(c.Context) > 0}, {"principal", c.Principal != ""}, {"initialize", len(c.Initialize) > 0},
-		{"log level", c.LogLevel != ""}, {"subscribed", len(c.Subscribed) > 0}, {"unsubscribed", len(c.Unsubscribed) > 0},
+		{"context", len(c.Context) > 0},
+		{"principal", c.Principal != ""},
+		{"initialize", len(c.Initialize) > 0},
+		{"log level", c.LogLevel != ""},
+		{"subscribed", len(c.Subscribed) > 0},
+		{"unsubscribed", len(c.Unsubscribed) > 0},
 	} {
 		if f.set {
 			names = append(names, f.name)

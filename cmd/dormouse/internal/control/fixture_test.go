@@ -45,7 +45,7 @@ func newFixture(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := f.committer.Close(context.Background()); err != nil {
+		if err := f.committer.Close(context.WithoutCancel(t.Context())); err != nil {
 			t.Error(err)
 		}
 		if err := f.follower.Close(); err != nil {

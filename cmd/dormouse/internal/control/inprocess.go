@@ -38,8 +38,10 @@ type pipeWriter struct {
 	ready  chan struct{}
 }
 
+// Header implements http.ResponseWriter.
 func (w *pipeWriter) Header() http.Header { return w.header }
 
+// WriteHeader implements http.ResponseWriter.
 func (w *pipeWriter) WriteHeader(status int) {
 	if w.status != 0 {
 		return

@@ -3,8 +3,8 @@
 //
 // # Start
 //
-// The listeners open at once: /healthz answers 200, /readyz 503 with the progress, /mcp 503 with Retry-After (a
-// request for a stream waits instead). Then
+// The listeners open at once: /healthz answers 200, /readyz 503 with the progress; requests to /mcp wait for two
+// seconds (those for a stream longer) and are then answered 503 with Retry-After. Then
 // the folder is locked, the keyring loaded, the journal opened and folded. Then the sessions are there, dormant,
 // /readyz turns 200 and /mcp serves.
 //

@@ -97,19 +97,19 @@ func (d *daemon) open(ctx context.Context) (err error) {
 		return fmt.Errorf("--listen %s: %w", d.c.Listen, err)
 	}
 	d.clients.serve(d.listen, d.public())
-	l := d.log.Info().Str("mcp", d.endpoint())
+	admin := "off"
 	if d.c.AdminListen != "" {
 		if d.adminListen, err = lc.Listen(ctx, "tcp", d.c.AdminListen); err != nil {
 			d.clients.close(ctx)
 			return fmt.Errorf("--admin-listen %s: %w", d.c.AdminListen, err)
 		}
 		d.servers.serve(d.adminListen, d.admin())
-		l = l.Str("admin", "http://"+d.adminListen.Addr().String())
+		admin = "http://" + d.adminListen.Addr().String()
 		if !IsLoopback(d.c.AdminListen) {
 			d.log.Warn().Str("address", d.c.AdminListen).Msg("the admin listener is reachable from other machines; /metrics needs no token")
 		}
 	}
-	l.Int("pid", os.Getpid()).Str("version", d.c.Version).Msg("listening; not ready yet")
+	d.log.Info().Str("mcp", d.endpoint()).Str("admin", admin).Int("pid", os.Getpid()).Str("version", d.c.Version).Msg("listening; not ready yet")
 	return nil
 }
 
@@ -138,7 +138,7 @@ func (d *daemon) start(ctx context.Context) (err error) {
 	if err := d.checkKeys(ctx); err != nil {
 		return err
 	}
-	if err := d.wire(); err != nil {
+	if err := d.wire(); err != nil { //nolint:contextcheck // what it makes outlives the start
 		return err
 	}
 	if err := d.note(ctx, journal.KindReplicaStarted); err != nil {

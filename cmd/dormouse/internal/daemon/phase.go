@@ -20,8 +20,12 @@ const (
 	phaseStopping  = "stopping"
 )
 
-// streamWait is how long a stream's request waits for the end of the restore.
-const streamWait = 30 * time.Second
+// How long requests wait for the end of the restore before they are refused. A restore takes milliseconds as a rule,
+// and few clients try again after a 503.
+const (
+	requestWait = 2 * time.Second
+	streamWait  = 30 * time.Second
+)
 
 // phase is where a daemon is. Safe for concurrent use.
 type phase struct {
@@ -94,14 +98,15 @@ func (p *phase) shut() {
 	close(p.ending)
 }
 
-// ServeHTTP serves /mcp: by the gateway while ready. Before, requests are answered 503 with Retry-After, but for
-// those that open a stream: the Go SDK's client gives its session up for good when it comes back to a stream and is
-// answered 503, so they wait until there is a better answer. For the same reason streams are cut off, not
-// refused, at the end.
+// ServeHTTP serves /mcp: by the gateway while ready. Before, requests wait for a moment and are then answered 503 with
+// Retry-After. Those for a stream wait longer: the Go SDK's client gives its session up for good when it comes back to
+// a stream and is answered 503. For the same reason streams are cut off, not refused, at the end.
 func (p *phase) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	stream := r.Method == http.MethodGet
 	if stream {
-		p.awaitReady(r.Context())
+		p.awaitReady(r.Context(), streamWait)
+	} else {
+		p.awaitReady(r.Context(), requestWait)
 	}
 	h := p.handler.Load()
 	switch {
@@ -120,8 +125,8 @@ func (p *phase) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // awaitReady waits for the end of the restore, for a while.
-func (p *phase) awaitReady(ctx context.Context) {
-	wait := time.NewTimer(streamWait)
+func (p *phase) awaitReady(ctx context.Context, patience time.Duration) {
+	wait := time.NewTimer(patience)
 	defer wait.Stop()
 	select {
 	case <-p.ready:

@@ -32,23 +32,23 @@ type gateway struct {
 	exited chan struct{} // closed when cmd has ended
 }
 
-func newGateway(exe, folder string, args []string) (*gateway, error) {
+func newGateway(ctx context.Context, exe, folder string, args []string) (*gateway, error) {
 	g := &gateway{exe: exe, data: filepath.Join(folder, "data"), log: filepath.Join(folder, "serve.log"), args: args}
 	var err error
-	if g.mcp, err = freeAddress(); err != nil {
+	if g.mcp, err = freeAddress(ctx); err != nil {
 		return nil, err
 	}
-	g.admin, err = freeAddress()
+	g.admin, err = freeAddress(ctx)
 	return g, err
 }
 
 // freeAddress finds a free port below those that the kernel hands out by itself: a client that knocks at a port of
 // that range while nobody listens may be given the very port as its own and meet itself there.
-func freeAddress() (string, error) {
+func freeAddress(ctx context.Context) (string, error) {
 	var lc net.ListenConfig
 	for range 100 {
 		address := fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12000)) // #nosec G404 -- a port, not a secret
-		l, err := lc.Listen(context.Background(), "tcp", address)
+		l, err := lc.Listen(ctx, "tcp", address)
 		if err != nil {
 			continue
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -46,24 +47,24 @@ type headers struct {
 	set  http.Header
 }
 
+// RoundTrip implements http.RoundTripper.
 func (h headers) RoundTrip(req *http.Request) (*http.Response, error) {
 	req = req.Clone(req.Context())
-	for name, values := range h.set {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, h.set)
 	return h.next.RoundTrip(req)
 }
 
-// connect starts the client's session. Nothing in it retries on behalf of the demo: a call that the gateway does
+// connect starts the client's session. retries is how often in a row the client may find its event stream broken before
+// it gives up; 0 leaves it at the SDK's five. Nothing in it retries on behalf of the demo: a call that the gateway does
 // not answer fails in the client's hands.
-func connect(ctx context.Context, name string, t n8ntest.Tenant, endpoint, n8nURL string) (*client, error) {
+func connect(ctx context.Context, name string, t n8ntest.Tenant, endpoint, n8nURL string, retries int) (*client, error) {
 	h := headers{next: http.DefaultTransport.(*http.Transport).Clone(), set: http.Header{}}
 	h.set.Set("X-N8n-Url", n8nURL)
 	h.set.Set("X-N8n-Key", t.Key)
 	h.set.Set("X-Instance-Id", t.Name)
 	sdk := mcp.NewClient(&mcp.Implementation{Name: "dormouse-demo", Title: name, Version: "1"}, nil)
 	session, err := sdk.Connect(ctx, &mcp.StreamableClientTransport{
-		Endpoint: endpoint, HTTPClient: &http.Client{Transport: h},
+		Endpoint: endpoint, HTTPClient: &http.Client{Transport: h}, MaxRetries: retries,
 	}, &mcp.ClientSessionOptions{ProtocolVersion: "2025-11-25"})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)

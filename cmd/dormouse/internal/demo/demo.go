@@ -128,7 +128,7 @@ func (s *story) setUp(ctx context.Context, folder string) error {
 	}
 	s.t.say("n8n", "a stand-in listens on %s, with workflows of %s", s.n8n.URL(), count(len(s.tenants), "tenant"))
 	var err error
-	if s.gateway, err = newGateway(s.o.Executable, folder, []string{"--url-policy", "moderate"}); err != nil {
+	if s.gateway, err = newGateway(ctx, s.o.Executable, folder, []string{"--url-policy", "moderate"}); err != nil {
 		return errors.Join(err, s.n8n.Close())
 	}
 	_, err = s.startGateway(ctx, "started")
@@ -158,9 +158,15 @@ func (s *story) startGateway(ctx context.Context, how string) (readiness, error)
 }
 
 func (s *story) connect(ctx context.Context) error {
+	retries := 0
+	if s.o.Kills > 5 {
+		// The Go SDK's client gives up when its event stream broke more than five times without an event in between.
+		retries = s.o.Kills + 5
+		s.t.say("clients", "are told to bear %d broken event streams in a row (the Go SDK's default is 5)", retries)
+	}
 	for i := range s.o.Clients {
 		name := fmt.Sprintf("client %d", i+1)
-		c, err := connect(ctx, name, s.tenants[i%len(s.tenants)], s.gateway.endpoint(), s.n8n.URL())
+		c, err := connect(ctx, name, s.tenants[i%len(s.tenants)], s.gateway.endpoint(), s.n8n.URL(), retries)
 		if err != nil {
 			return err
 		}

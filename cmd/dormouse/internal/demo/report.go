@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -122,8 +123,11 @@ func plainError(err error) string {
 			return known
 		}
 	}
-	return console.Clean(text)
+	// The SDK puts session IDs into its errors: they are secrets.
+	return console.Clean(secretID().ReplaceAllString(text, "(session ID: …)"))
 }
+
+func secretID() *regexp.Regexp { return regexp.MustCompile(`\(session ID: [^)]*\)`) }
 
 // journal shows what the running gateway's journal holds.
 func (s *story) journal(ctx context.Context) error {

@@ -80,10 +80,10 @@ func (e *exam) add(check, state, hint, format string, args ...any) {
 func Worst(findings []Finding) string {
 	worst := OK
 	for _, f := range findings {
-		switch {
-		case f.State == Fail:
+		switch f.State {
+		case Fail:
 			return Fail
-		case f.State == Warn:
+		case Warn:
 			worst = Warn
 		}
 	}

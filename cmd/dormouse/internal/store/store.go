@@ -171,7 +171,7 @@ func (s *Store) Restore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.Committer, err = commit.New(commit.Options{
+	s.Committer, err = commit.New(commit.Options{ //nolint:contextcheck // it outlives the restore
 		Port: s.Journal, Encoder: encoder, Journal: s.Journal.ID(), Writer: w, Basis: s.basis,
 		Logger: s.o.Logger, Observer: s.o.Observer,
 	})

@@ -131,9 +131,9 @@ func Tenant(label, id string) string {
 
 // Principal shortens the hash of a credential.
 func Principal(p string) string {
-	const credential = "credential:"
-	if hash, ok := strings.CutPrefix(p, credential); ok && len(hash) > 8 {
-		return credential + hash[:8]
+	kind, hash, ok := strings.Cut(p, ":")
+	if ok && kind == "credential" && len(hash) > 8 {
+		return kind + ":" + hash[:8]
 	}
 	return orDash(p)
 }
