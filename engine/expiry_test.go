@@ -40,6 +40,10 @@ func TestLeasedSessionsAreTouched(t *testing.T) {
 		if n := h.pen.count(journal.KindTouched); n < 29 || n > 30 {
 			t.Errorf("touched %d times in an hour, want every 2 minutes", n)
 		}
+		lease.Release()
+		time.Sleep(5 * time.Minute)
+		lease = h.acquire(id, alice()) // a stream without a request that begins late
+		time.Sleep(time.Hour)
 		other.acquire(id, alice()).Release()
 		lease.Release()
 		time.Sleep(8 * time.Minute)

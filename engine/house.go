@@ -50,7 +50,8 @@ func (e *Engine) untouched(at journal.Instant) (list []*entry) {
 		return nil
 	}
 	for _, en := range e.entries {
-		if en.leases > 0 && !en.ended && at.Sub(en.accessed(0)) >= en.timeout/4 {
+		held := en.leases > 0 && !en.ended && at.Sub(en.since) >= e.tick() // what is over in a moment is no stream
+		if held && at.Sub(en.accessed(0)) >= en.timeout/4 {
 			list = append(list, en)
 		}
 	}

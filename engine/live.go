@@ -15,9 +15,10 @@ type entry struct {
 	session *Session
 	timeout time.Duration
 	epoch   atomic.Uint64 // the newest that was seen here; accesses are stamped with it
-	posted  atomic.Int64  // journal.Instant of the newest access event posted here
+	posted  atomic.Int64  // journal.Instant of the newest access event that was posted or seen folded here
 
 	leases  int
+	since   journal.Instant // when it was leased, after nobody had leased it
 	run     *run
 	wake    *wake
 	closing chan struct{} // until it is closed, an earlier runtime is being closed
@@ -54,6 +55,7 @@ func (e *Engine) lease(s *replay.Session, id journal.SessionID) (*Lease, error) 
 		e.entries[s.Ref] = en
 	}
 	en.see(s.Epoch)
+	en.touch(en.accessed(s.LastAccess))
 	e.take(l, en)
 	return l, nil
 }
@@ -83,7 +85,9 @@ func (en *entry) accessed(folded journal.Instant) journal.Instant {
 // take gives l the entry. e.mu is held.
 func (e *Engine) take(l *Lease, en *entry) {
 	l.entry = en
-	en.leases++
+	if en.leases++; en.leases == 1 {
+		en.since = journal.InstantOf(time.Now())
+	}
 	e.idle.remove(en)
 }
 
