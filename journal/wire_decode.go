@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"time"
+	"unsafe"
 )
 
 // DecodeEvents reads the events of a batch from their metadata and sealed bytes, as AppendEvents and
@@ -27,7 +28,7 @@ func (b *Batch) decode(meta, sealed []byte) error {
 		return fmt.Errorf("%d events in %d bytes: %w", count, len(meta), ErrMalformed)
 	}
 	d := decoder{
-		wireReader: wireReader{b: meta, s: string(meta), end: len(meta)},
+		wireReader: wireReader{b: meta, s: shared(meta), end: len(meta)},
 		batch:      b,
 		sealed:     sealed,
 	}
@@ -44,6 +45,11 @@ func (b *Batch) decode(meta, sealed []byte) error {
 		return fmt.Errorf("%d sealed bytes belong to no event: %w", len(d.sealed), ErrMalformed)
 	}
 	return nil
+}
+
+// shared returns b as a string, without a copy: the caller has promised that b does not change any more.
+func shared(b []byte) string {
+	return unsafe.String(unsafe.SliceData(b), len(b)) //nolint:gosec // a copy of all metadata is a tenth of the time
 }
 
 // decoder reads the events of one batch.
