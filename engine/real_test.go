@@ -12,6 +12,7 @@ import (
 	"github.com/dormouse-mcp/dormouse/engine"
 	"github.com/dormouse-mcp/dormouse/journal"
 	"github.com/dormouse-mcp/dormouse/journal/commit"
+	"github.com/dormouse-mcp/dormouse/journal/jetstream"
 	"github.com/dormouse-mcp/dormouse/journal/memory"
 	"github.com/dormouse-mcp/dormouse/journal/seal"
 	"github.com/dormouse-mcp/dormouse/replay"
@@ -19,11 +20,37 @@ import (
 
 // site is a journal that outlives processes, with its keys.
 type site struct {
-	journal *memory.Journal
+	store   store
+	keys    seal.KeyStore
 	ring    *seal.Keyring
+	journal *memory.Journal // store, where that is one
 }
 
-func newSite() *site { return &site{memory.New(), seal.GenerateKeyring()} }
+// store is what both journals are.
+type store interface {
+	commit.Port
+	replay.Source
+	ID() journal.ID
+}
+
+func newSite() *site {
+	j := memory.New()
+	return &site{store: j, keys: j.Keys(), ring: seal.GenerateKeyring(), journal: j}
+}
+
+// newServer is a site on an embedded server, with files and fsync.
+func newServer(tb testing.TB) *site {
+	tb.Helper()
+	srv, err := jetstream.StartServer(jetstream.ServerOptions{Dir: tb.TempDir()})
+	must(tb, err)
+	tb.Cleanup(srv.Shutdown)
+	nc, err := srv.Connect()
+	must(tb, err)
+	tb.Cleanup(nc.Close)
+	j, err := jetstream.Open(tb.Context(), nc, jetstream.Options{Create: true})
+	must(tb, err)
+	return &site{store: j, keys: j.Keys(), ring: seal.GenerateKeyring()}
+}
 
 // process is one boot of one replica over the real committer, follower and vault.
 type process struct {
@@ -43,7 +70,7 @@ func (s *site) boot(tb testing.TB, name journal.ReplicaID, mod ...func(*engine.O
 	sealer, err := seal.NewBatchSealer(s.ring, w)
 	must(tb, err)
 	p.committer, err = commit.New(commit.Options{
-		Port: s.journal, Encoder: sealer, Journal: s.journal.ID(), Writer: w,
+		Port: s.store, Encoder: sealer, Journal: s.store.ID(), Writer: w,
 		Basis: func() journal.Basis {
 			if p.follower == nil {
 				return journal.Basis{}
@@ -53,11 +80,11 @@ func (s *site) boot(tb testing.TB, name journal.ReplicaID, mod ...func(*engine.O
 	})
 	must(tb, err)
 	p.follower, err = replay.Follow(tb.Context(), replay.FollowOptions{
-		Source: s.journal, Opener: seal.NewBatchOpener(s.ring), Own: p.committer.Recent,
+		Source: s.store, Opener: seal.NewBatchOpener(s.ring), Own: p.committer.Recent,
 	})
 	must(tb, err)
 	o := engine.Options{
-		Replica: name, Appender: p.committer, Table: p.follower, Vault: seal.NewVault(s.ring, s.journal.Keys()),
+		Replica: name, Appender: p.committer, Table: p.follower, Vault: seal.NewVault(s.ring, s.keys),
 		Waker: p.waker, Logger: zerolog.Nop(),
 	}
 	for _, m := range mod {
@@ -139,6 +166,24 @@ func TestSessionsSurviveKills(t *testing.T) {
 			t.Errorf("%d sessions after their timeout", n)
 		}
 	})
+}
+
+func TestSessionsSurviveKillsOnTheEmbeddedServer(t *testing.T) {
+	s := newServer(t)
+	var ids []journal.SessionID
+	for range 3 {
+		p := s.boot(t, "a")
+		for range 20 {
+			ids = append(ids, p.create(alice()), p.create(bob()))
+		}
+		for i, id := range ids {
+			must(t, p.request(id, []engine.Caller{alice(), bob()}[i%2]))
+		}
+		p.kill()
+	}
+	if n := s.boot(t, "a").SessionInfo().Sessions; n != len(ids) {
+		t.Errorf("%d sessions, want %d", n, len(ids))
+	}
 }
 
 // A session is answered by a replica that has not folded it yet, however soon it comes.
