@@ -68,10 +68,14 @@ func New(o Options) (*Engine, error) {
 	return e, nil
 }
 
+// closeGrace is how long Shutdown waits for runtimes to close when its context has ended.
+const closeGrace = 5 * time.Second
+
 // Shutdown refuses new requests with ErrNotReady, waits until all leases are released or ctx has ended,
-// then stops the sweeps, closes the runtimes and returns. It journals nothing about sessions: they are dormant until
-// the next start. If ctx ends first, runtimes are closed under their leases and ctx's cause is returned.
-// Streams hold leases: end them before. A second call returns at once.
+// then stops the sweeps, closes the runtimes and returns. It journals nothing about sessions: they are
+// dormant until the next start. If ctx ends first, runtimes are closed under their leases, which may take
+// another five seconds, and ctx's cause is returned. Streams hold leases: end them before. A second call
+// returns at once. The Appender and Table must stay open until Shutdown has returned.
 func (e *Engine) Shutdown(ctx context.Context) error {
 	if !e.beginStop() {
 		return nil
@@ -84,10 +88,34 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 		err = fmt.Errorf("%d requests and streams still under way: %w", e.leases, context.Cause(ctx))
 		e.mu.Unlock()
 	}
+	if err == nil {
+		e.closeOrphans(ctx)
+	}
 	e.stop()
 	e.closeRuntimes()
-	e.wg.Wait()
-	return err
+	return errors.Join(err, e.wait(ctx))
+}
+
+// wait waits for the engine's goroutines.
+func (e *Engine) wait(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		e.wg.Wait()
+	}()
+	grace := time.NewTimer(closeGrace)
+	defer grace.Stop()
+	select {
+	case <-done:
+		return nil
+	case <-grace.C:
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("runtimes do not close: %w", context.Cause(ctx))
+	}
 }
 
 func (e *Engine) beginStop() bool {

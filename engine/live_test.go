@@ -319,6 +319,22 @@ func TestShutdownGivesUp(t *testing.T) {
 	})
 }
 
+func TestShutdownDoesNotHangOnARuntime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, newLedger(), "a")
+		rt := &runtime{slow: make(chan struct{})}
+		defer close(rt.slow)
+		h.create(alice(), rt)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		start := time.Now()
+		wantErr(t, h.Shutdown(ctx), context.DeadlineExceeded)
+		if d := time.Since(start); d != 20*time.Second {
+			t.Errorf("gave up after %v", d)
+		}
+	})
+}
+
 // Everything at once, for the race detector: no session ever has two open runtimes, none that is leased is
 // closed but by Close, and nothing is left over.
 func TestConcurrentAcquireCloseWake(t *testing.T) {
