@@ -1,0 +1,160 @@
+package bench
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"time"
+
+	js "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dormouse-mcp/dormouse/journal"
+)
+
+// bare is the ceiling: group commit of as many bytes an event, and nothing else. What waits when a publish
+// returns goes out with the next one; like the committer, it lets others run before it goes.
+type bare struct {
+	inProcess
+
+	client  js.JetStream
+	subject string
+	calls   sync.Pool // of chan error
+
+	wake chan struct{}
+	done chan struct{}
+
+	mu           sync.Mutex
+	waiting      []chan error
+	payload      []byte
+	spare        []chan error // the slices of the batch that is out
+	sparePayload []byte
+	closing      bool
+}
+
+func openBare(ctx context.Context, s *scratch, _ int) (appender, error) {
+	client, subject, err := s.stream(ctx, "bare")
+	if err != nil {
+		return nil, err
+	}
+	b := &bare{client: client, subject: subject, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	b.calls.New = func() any { return make(chan error, 1) }
+	go b.run(context.WithoutCancel(ctx))
+	return b, nil
+}
+
+func (b *bare) append(context.Context, int) (int, error) {
+	var event [sealedBytes]byte
+	done := b.calls.Get().(chan error)
+	b.mu.Lock()
+	b.payload = append(b.payload, event[:]...)
+	b.waiting = append(b.waiting, done)
+	b.mu.Unlock()
+	b.rouse()
+	err := <-done
+	b.calls.Put(done)
+	return 1, err
+}
+
+func (b *bare) rouse() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (b *bare) run(ctx context.Context) {
+	defer close(b.done)
+	crowd := 0
+	for {
+		if crowd > 1 {
+			b.yield()
+		}
+		waiting, payload, closing := b.take()
+		switch {
+		case len(waiting) > 0:
+			_, err := b.client.Publish(ctx, b.subject, payload)
+			for _, done := range waiting {
+				done <- err
+			}
+			crowd = len(waiting)
+		case closing:
+			return
+		default:
+			<-b.wake
+		}
+	}
+}
+
+func (b *bare) yield() {
+	for n, last := -1, 0; n != last && last < journal.MaxBatchEvents; {
+		n = last
+		runtime.Gosched()
+		b.mu.Lock()
+		last = len(b.waiting)
+		b.mu.Unlock()
+	}
+}
+
+// take returns what waits, as much as fits in one batch. It is good until the call after the next one.
+func (b *bare) take() (waiting []chan error, payload []byte, closing bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := min(len(b.waiting), journal.MaxBatchEvents)
+	waiting, payload = b.waiting[:n], b.payload[:n*sealedBytes]
+	rest, restPayload := append(b.spare[:0], b.waiting[n:]...), append(b.sparePayload[:0], b.payload[n*sealedBytes:]...)
+	b.spare, b.sparePayload = b.waiting, b.payload
+	b.waiting, b.payload = rest, restPayload
+	return waiting, payload, b.closing
+}
+
+func (b *bare) close(context.Context) error {
+	b.mu.Lock()
+	b.closing = true
+	b.mu.Unlock()
+	b.rouse()
+	<-b.done
+	return nil
+}
+
+// message publishes each event as a message of its own and waits for its acknowledgement.
+type message struct {
+	inProcess
+
+	client  js.JetStream
+	subject string
+}
+
+func openMessage(ctx context.Context, s *scratch, _ int) (appender, error) {
+	client, subject, err := s.stream(ctx, "message")
+	return &message{client: client, subject: subject}, err
+}
+
+func (m *message) append(ctx context.Context, _ int) (int, error) {
+	_, err := m.client.Publish(ctx, m.subject, make([]byte, sealedBytes))
+	return 1, err
+}
+
+func (*message) close(context.Context) error { return nil }
+
+// async publishes each event as a message of its own, with up to 4096 unacknowledged: a caller does not
+// learn whether its own was stored.
+type async struct{ message }
+
+func openAsync(ctx context.Context, s *scratch, _ int) (appender, error) {
+	client, subject, err := s.stream(ctx, "async", js.WithPublishAsyncMaxPending(4096))
+	return &async{message{client: client, subject: subject}}, err
+}
+
+func (a *async) append(context.Context, int) (int, error) {
+	_, err := a.client.PublishAsync(a.subject, make([]byte, sealedBytes), js.WithStallWait(time.Minute))
+	return 1, err
+}
+
+func (a *async) settle(ctx context.Context) error {
+	select {
+	case <-a.client.PublishAsyncComplete():
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
