@@ -116,11 +116,12 @@ func (d *daemon) open(ctx context.Context) (err error) {
 func (d *daemon) endpoint() string { return "http://" + d.listen.Addr().String() + "/mcp" }
 
 // start brings everything up behind the open listeners.
-func (d *daemon) start(ctx context.Context) (err error) {
-	d.store, err = store.Open(ctx, d.c.Store)
+func (d *daemon) start(ctx context.Context) error {
+	opened, err := store.Open(ctx, d.c.Store)
 	if err != nil {
 		return err
 	}
+	d.store = opened
 	d.tellStore()
 	if err := d.openControl(ctx); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -21,6 +22,8 @@ type running struct {
 	t      *testing.T
 	status control.Status
 	token  string
+	n8n    string // what tenants send as their URL
+	stop   func()
 }
 
 func run(t *testing.T, change func(*daemon.Config)) *running {
@@ -41,7 +44,7 @@ func run(t *testing.T, change func(*daemon.Config)) *running {
 			t.Errorf("daemon: %v", err)
 		}
 	})
-	r := &running{t: t}
+	r := &running{t: t, n8n: "http://127.0.0.1:5678", stop: stop}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for r.status.State != "ready" {
@@ -98,12 +101,22 @@ func (r *running) mcp(session, message string) (int, string, http.Header) {
 	r.t.Helper()
 	h := map[string]string{
 		"Content-Type": "application/json", "Accept": "application/json, text/event-stream",
-		"X-N8n-Url": "http://127.0.0.1:5678", "X-N8n-Key": "a-key-of-acme", "X-Instance-Id": "acme",
+		"X-N8n-Url": r.n8n, "X-N8n-Key": "a-key-of-acme", "X-Instance-Id": "acme",
 	}
 	if session != "" {
 		h["Mcp-Session-Id"] = session
 	}
 	return r.ask(http.MethodPost, "http://"+r.status.Listen+"/mcp", message, h)
+}
+
+// reachable reports whether the clients' listener accepts connections.
+func (r *running) reachable() bool {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(r.t.Context(), "tcp", r.status.Listen)
+	if err == nil {
+		_ = conn.Close()
+	}
+	return err == nil
 }
 
 const (

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -11,10 +12,11 @@ import (
 )
 
 // ask sends one request to the phase and tells how long it took.
-func ask(p *phase, method string) (status int, took time.Duration) {
+func ask(t *testing.T, p *phase, method string) (status int, took time.Duration) {
+	t.Helper()
 	w := httptest.NewRecorder()
 	began := time.Now()
-	p.ServeHTTP(w, httptest.NewRequest(method, "/mcp", nil))
+	p.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, "/mcp", nil))
 	return w.Code, time.Since(began)
 }
 
@@ -24,19 +26,19 @@ func TestRequestsWaitForTheRestore(t *testing.T) {
 		p := newPhase()
 		p.enter(phaseRestoring)
 		p.note(replay.Progress{Seq: 3, Target: 9})
-		if status, took := ask(p, http.MethodPost); status != http.StatusServiceUnavailable || took != requestWait {
+		if status, took := ask(t, p, http.MethodPost); status != http.StatusServiceUnavailable || took != requestWait {
 			t.Errorf("POST: %d after %v", status, took)
 		}
-		if status, took := ask(p, http.MethodGet); status != http.StatusServiceUnavailable || took != streamWait {
+		if status, took := ask(t, p, http.MethodGet); status != http.StatusServiceUnavailable || took != streamWait {
 			t.Errorf("GET: %d after %v", status, took)
 		}
 		time.AfterFunc(time.Second, func() {
 			p.open(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
 		})
-		if status, took := ask(p, http.MethodPost); status != http.StatusTeapot || took != time.Second {
+		if status, took := ask(t, p, http.MethodPost); status != http.StatusTeapot || took != time.Second {
 			t.Errorf("POST when it became ready: %d after %v", status, took)
 		}
-		if status, took := ask(p, http.MethodGet); status != http.StatusTeapot || took != 0 {
+		if status, took := ask(t, p, http.MethodGet); status != http.StatusTeapot || took != 0 {
 			t.Errorf("GET when ready: %d after %v", status, took)
 		}
 	})
@@ -51,19 +53,19 @@ func TestStreamsEndAtShutdown(t *testing.T) {
 			w.WriteHeader(http.StatusTeapot)
 		}))
 		time.AfterFunc(time.Minute, p.shut)
-		if status, took := ask(p, http.MethodGet); status != http.StatusTeapot || took != time.Minute {
+		if status, took := ask(t, p, http.MethodGet); status != http.StatusTeapot || took != time.Minute {
 			t.Errorf("a stream: %d after %v", status, took)
 		}
-		if status, _ := ask(p, http.MethodPost); status != http.StatusServiceUnavailable {
+		if status, _ := ask(t, p, http.MethodPost); status != http.StatusServiceUnavailable {
 			t.Errorf("a request while stopping: %d", status)
 		}
 		func() {
 			defer func() {
-				if r := recover(); r != http.ErrAbortHandler {
-					t.Errorf("a stream while stopping is not cut off: %v", r)
+				if err, ok := recover().(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
+					t.Errorf("a stream while stopping is not cut off: %v", err)
 				}
 			}()
-			ask(p, http.MethodGet)
+			ask(t, p, http.MethodGet)
 		}()
 		if r := p.now(); r.State != phaseStopping {
 			t.Errorf("state %s", r.State)
