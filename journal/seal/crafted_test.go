@@ -55,13 +55,37 @@ func TestCraftedPlaintext(t *testing.T) {
 	}
 }
 
-func craft(t *testing.T, k *Keyring, plain []byte) []byte {
-	t.Helper()
+// Behind the right key too, hostile bytes neither panic nor pass for something else.
+func FuzzPlaintext(f *testing.F) {
+	k := GenerateKeyring()
+	o := NewBatchOpener(k)
+	touched := []byte{10, 2, 8, byte(journal.KindTouched)}
+	f.Add(append([]byte{8}, touched...))
+	f.Add(append([]byte{9}, touched...))
+	enc, err := zstd.NewWriter(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	packed := enc.EncodeAll(touched, nil)
+	f.Add(append([]byte{byte(len(packed)<<1 | 1)}, packed...))
+	f.Fuzz(func(t *testing.T, plain []byte) {
+		b, err := o.Open(craft(t, k, plain))
+		switch {
+		case err != nil && !errors.Is(err, journal.ErrMalformed):
+			t.Fatal(err)
+		case err == nil && len(b.Events) != 1:
+			t.Fatalf("%d events", len(b.Events))
+		}
+	})
+}
+
+func craft(tb testing.TB, k *Keyring, plain []byte) []byte {
+	tb.Helper()
 	w := journal.WriterID{1}
 	key, _ := k.journal.sealing()
 	aead, err := batchAEAD(key.key, w)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	data := journal.AppendHeader(nil, &journal.Header{Key: key.id, Writer: w, Number: 1, Count: 1})
 	nonce := make([]byte, nonceSize)
