@@ -118,7 +118,7 @@ func (s *stubborn) initialize(w http.ResponseWriter, m msg) {
 }
 
 func (s *stubborn) answer(w http.ResponseWriter, id string, m msg) {
-	if m.ID == nil {
+	if m.ID == nil || m.Method == "" {
 		s.sessions[id] = s.sessions[id] || m.Method == "notifications/initialized"
 		w.WriteHeader(202)
 		return

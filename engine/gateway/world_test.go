@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"io"
@@ -448,4 +449,61 @@ func call(tb testing.TB, cs *mcp.ClientSession, tool, text string) string {
 		tb.Fatalf("%s: %v", tool, err)
 	}
 	return res.Content[0].(*mcp.TextContent).Text
+}
+
+// latest returns the server behind the door.
+func (s *server) latest() *mcp.Server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.made[len(s.made)-1]
+}
+
+func readAll(r *http.Request) string {
+	data, _ := io.ReadAll(r.Body)
+	return string(data)
+}
+
+func nopBody(s string) io.ReadCloser { return io.NopCloser(strings.NewReader(s)) }
+
+// stream posts and hands on the lines of the answer as they come, until it ends or breaks.
+func (s *site) stream(body, id string, line func(string)) {
+	ctx, cancel := context.WithTimeout(s.tb.Context(), 20*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, "POST", s.door.url(), strings.NewReader(body))
+	if err != nil {
+		s.tb.Error(err)
+		return
+	}
+	for i, h := 0, post("Mcp-Session-Id", id); i+1 < len(h); i += 2 {
+		r.Header.Set(h[i], h[i+1])
+	}
+	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(r)
+	if err != nil {
+		s.tb.Error(err)
+		return
+	}
+	defer resp.Body.Close()
+	for sc := bufio.NewScanner(resp.Body); sc.Scan(); {
+		line(sc.Text())
+	}
+}
+
+// history returns all events in the journal.
+func (s *site) history() (events []journal.Event) {
+	s.tb.Helper()
+	bounds, err := s.journal.Bounds(s.tb.Context())
+	must(s.tb, err)
+	opener := seal.NewBatchOpener(s.ring)
+	must(s.tb, s.journal.Read(s.tb.Context(), 0, func(m journal.Message) error {
+		b, err := opener.Open(m.Data)
+		if err != nil {
+			return err
+		}
+		events = append(events, b.Events...)
+		if m.Seq >= bounds.Last {
+			return journal.ErrStop
+		}
+		return nil
+	}))
+	return events
 }
