@@ -188,6 +188,11 @@ func (t *tributary) open(ctx context.Context) bool {
 	if b.epoch != t.epoch {
 		t.epoch, t.cursor = b.epoch, nil
 	}
+	leave, ok := t.p.w.meter.stream()
+	if !ok {
+		return true // later, perhaps
+	}
+	defer leave()
 	assume := time.AfterFunc(patientGET, func() { t.p.w.health.note(featureGET, true); done() })
 	resp, err := t.p.w.send(ctx, b.conn, outgoing{
 		method: http.MethodGet, who: t.who, session: b.id, protocol: t.p.version(), lastEventID: string(t.cursor),

@@ -57,11 +57,30 @@ func (w *Waker) send(ctx context.Context, conn Conn, o outgoing) (*http.Response
 			header[headerLastEventID] = []string{o.lastEventID}
 		}
 	}
+	return w.roundTrip(conn, r)
+}
+
+// roundTrip sends r once the meter lets it. A GET is a stream, for which tributary.open has asked.
+func (w *Waker) roundTrip(conn Conn, r *http.Request) (*http.Response, error) {
+	ctx, leave := r.Context(), func() {}
+	if r.Method != http.MethodGet {
+		var err error
+		if leave, err = w.meter.enter(ctx); err != nil {
+			return nil, err
+		}
+	}
 	resp, err := conn.RoundTrip(r)
 	if err != nil {
+		leave()
 		return nil, w.broken(ctx, err)
 	}
 	w.health.heard()
+	w.meter.hear(resp.Header)
+	if !w.meter.free.Load() {
+		resp.Body = metered{resp.Body, leave}
+	} else {
+		leave()
+	}
 	return resp, nil
 }
 

@@ -69,6 +69,7 @@ func (o *WakerOptions) complete() error {
 type Waker struct {
 	o       WakerOptions
 	health  *health
+	meter   *meter
 	cursors cursorCodec
 	readers readers
 	buffers buffers
@@ -86,7 +87,7 @@ func NewWaker(o WakerOptions) (*Waker, error) {
 		return nil, err
 	}
 	return &Waker{
-		o: o, health: newHealth(), cursors: cursorCodec{key: o.EventKey},
+		o: o, health: newHealth(), meter: newMeter(o.Upstream.Shared()), cursors: cursorCodec{key: o.EventKey},
 	}, nil
 }
 
