@@ -88,7 +88,7 @@ func either() []int     { return []int{http.StatusBadRequest, http.StatusNotFoun
 func hungUp() []int     { return []int{http.StatusBadRequest, 0} }
 
 func hostileRequests(g *gateway, a, b *tenant, id string) []hostile {
-	return slices.Concat(hostileBodies(a, id), hostileInitializes(a), hostileSessions(a, b, id), hostileHeaders(a, id), hostileTenants(a), hostileBytes(g, id))
+	return slices.Concat(hostileBodies(a, id), hostileInitializes(a), hostileSessions(a, b, id), hostileHeaders(a, id), hostileTenants(a), hostileBytes(g, a, id))
 }
 
 func hostileBodies(a *tenant, id string) (cases []hostile) {
@@ -207,9 +207,11 @@ func hostileTenants(a *tenant) (cases []hostile) {
 }
 
 // hostileBytes are requests that no HTTP library would send.
-func hostileBytes(g *gateway, id string) (cases []hostile) {
+func hostileBytes(g *gateway, a *tenant, id string) (cases []hostile) {
 	head := "POST /mcp HTTP/1.1\r\nHost: " + g.listen + "\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\n"
 	body := fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(initialize), initialize)
+	own := "x-n8n-url: " + a.url + "\r\nx-n8n-key: " + a.key + "\r\nx-instance-id: " + a.id + "\r\n"
+	list := fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(toolsList), toolsList)
 	elsewhere := []int{400, 403, 404, 405, 421}
 	add := func(name string, want []int, request string) {
 		cases = append(cases, hostile{name: "bytes: " + name, want: want, bytes: request})
@@ -217,11 +219,11 @@ func hostileBytes(g *gateway, id string) (cases []hostile) {
 	add("lone CR in a value", hungUp(), head+"x-instance-id: a\rX-Injected: 1\r\n"+body)
 	add("lone LF in a value", hungUp(), head+"x-n8n-key: a\nX-Injected: 1\r\n"+body)
 	add("NUL in a value", hungUp(), head+"x-instance-id: a\x00b\r\n"+body)
-	add("CR LF in a session ID", either(), head+"Mcp-Session-Id: a\r\nX-Injected: 1\r\n"+body)
+	add("CR LF in a session ID", either(), head+own+"Mcp-Session-Id: a\r\nX-Injected: 1\r\n"+list)
 	add("CRs in an instance ID", hungUp(), head+"x-n8n-url: http://127.0.0.1:1/%0d%0aX-Injected:1\r\nx-n8n-key: k%0d%0a\r\nx-instance-id: \r\r\r\n"+body)
 	add("folded header", hungUp(), head+"x-n8n-key: a\r\n b\r\n"+body)
 	add("space before the colon", hungUp(), head+"x-n8n-key : a\r\n"+body)
-	add("two session IDs", either(), head+"Mcp-Session-Id: "+id+"\r\nMcp-Session-Id: other\r\n"+body)
+	add("two session IDs", either(), head+own+"Mcp-Session-Id: "+id+"\r\nMcp-Session-Id: other\r\n"+list)
 	add("two tenant URLs", hungUp(), head+"x-n8n-url: http://127.0.0.1:1\r\nx-n8n-url: http://127.0.0.1:2\r\nx-n8n-key: k\r\n"+body)
 	add("two transfer encodings", []int{400, 501, 0}, head+"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n"+body)
 	add("two lengths", hungUp(), head+"Content-Length: 3\r\n"+body)
