@@ -51,87 +51,109 @@ func (s *Keys) Create(ctx context.Context, name seal.KeyName, wrapped []byte) er
 
 // Load returns the tenant's wrapped keys, oldest first, by the word of the stream's leader.
 func (s *Keys) Load(ctx context.Context, t journal.TenantID) ([]seal.WrappedKey, error) {
-	info, err := s.j.keys.Info(ctx, js.WithSubjectFilter(s.root()+t.String()+".*.*"))
+	return s.load(ctx, s.root()+t.String()+".*.*", nil)
+}
+
+// All yields every tenant's wrapped keys, oldest first, by the word of the stream's leader.
+func (s *Keys) All(ctx context.Context) iter.Seq2[seal.WrappedKey, error] {
+	return func(yield func(seal.WrappedKey, error) bool) {
+		keys, err := s.load(ctx, s.root()+"*.*.*", s.prefetch(ctx))
+		if err != nil {
+			yield(seal.WrappedKey{}, err)
+			return
+		}
+		for _, k := range keys {
+			if !yield(k, nil) {
+				return
+			}
+		}
+	}
+}
+
+// stored is a message of the key stream.
+type stored struct {
+	seq  uint64
+	data []byte
+}
+
+// load returns the keys on all subjects that the leader names, oldest first. A key's message never
+// changes, so one that is known from elsewhere need not be asked for.
+func (s *Keys) load(ctx context.Context, filter string, known map[string]stored) ([]seal.WrappedKey, error) {
+	connected, release := s.j.whileConnected(ctx)
+	defer release()
+	info, err := s.j.keys.Info(connected, js.WithSubjectFilter(filter))
 	if err != nil {
 		return nil, askError(ctx, "load keys", err)
 	}
-	var messages []*js.RawStreamMsg
-	for subject := range info.State.Subjects {
-		m, err := s.j.keys.GetLastMsgForSubject(ctx, subject)
-		switch {
-		case errors.Is(err, js.ErrMsgNotFound): // deleted meanwhile
-		case err != nil:
-			return nil, askError(ctx, "load keys", err)
-		default:
-			messages = append(messages, m)
-		}
+	type key struct {
+		seal.WrappedKey
+
+		seq uint64
 	}
-	slices.SortFunc(messages, func(a, b *js.RawStreamMsg) int { return cmp.Compare(a.Sequence, b.Sequence) })
-	keys := make([]seal.WrappedKey, 0, len(messages))
-	for _, m := range messages {
-		if name, ok := s.parse(m.Subject); ok {
-			keys = append(keys, seal.WrappedKey{KeyName: name, Wrapped: m.Data})
+	found := make([]key, 0, len(info.State.Subjects))
+	for subject := range info.State.Subjects {
+		name, ok := s.parse(subject)
+		if !ok {
+			continue
 		}
+		m, ok := known[subject]
+		if !ok {
+			raw, err := s.j.keys.GetLastMsgForSubject(connected, subject)
+			if errors.Is(err, js.ErrMsgNotFound) {
+				continue // deleted meanwhile
+			}
+			if err != nil {
+				return nil, askError(ctx, "load keys", err)
+			}
+			m = stored{seq: raw.Sequence, data: raw.Data}
+		}
+		found = append(found, key{WrappedKey: seal.WrappedKey{KeyName: name, Wrapped: m.data}, seq: m.seq})
+	}
+	slices.SortFunc(found, func(a, b key) int { return cmp.Compare(a.seq, b.seq) })
+	keys := make([]seal.WrappedKey, len(found))
+	for i, k := range found {
+		keys[i] = k.WrappedKey
 	}
 	return keys, nil
 }
 
-// All yields every tenant's wrapped keys, oldest first.
-func (s *Keys) All(ctx context.Context) iter.Seq2[seal.WrappedKey, error] {
-	return func(yield func(seal.WrappedKey, error) bool) {
-		if err := s.each(ctx, func(k seal.WrappedKey) bool { return yield(k, nil) }); err != nil {
-			yield(seal.WrappedKey{}, err)
-		}
-	}
-}
-
-// each fetches rather than consumes, because only then does the server say that there is no more.
-func (s *Keys) each(ctx context.Context, fn func(seal.WrappedKey) bool) error {
+// prefetch reads the key stream in bulk, which is much faster than asking for each message, but may be
+// behind the leader on a cluster. Whatever goes wrong, there is only less of it.
+func (s *Keys) prefetch(ctx context.Context) map[string]stored {
 	consumer, err := s.j.keys.CreateConsumer(ctx, js.ConsumerConfig{
 		DeliverPolicy:     js.DeliverAllPolicy,
 		AckPolicy:         js.AckNonePolicy,
-		FilterSubject:     s.root() + "*.*.*",
 		InactiveThreshold: inactiveThreshold,
 		MemoryStorage:     true,
 		Replicas:          1,
 	})
 	if err != nil {
-		return askError(ctx, "read keys", err)
+		return nil
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
-		// Otherwise the server forgets it by itself.
-		_ = s.j.keys.DeleteConsumer(ctx, consumer.CachedInfo().Name)
+		_ = s.j.keys.DeleteConsumer(ctx, consumer.CachedInfo().Name) // or the server forgets it by itself
 	}()
-	var delivered uint64
-	for {
-		n := delivered
+	known := make(map[string]stored)
+	for ctx.Err() == nil {
 		batch, err := consumer.FetchNoWait(2000)
 		if err != nil {
-			return askError(ctx, "read keys", err)
+			break
 		}
+		n := 0
 		for m := range batch.Messages() {
-			meta, err := m.Metadata()
-			if err != nil {
-				return fmt.Errorf("read keys: %w", err)
-			}
-			if delivered++; meta.Sequence.Consumer != delivered {
-				return unavailable("read keys", errors.New("messages were dropped on the way"))
-			}
-			if name, ok := s.parse(m.Subject()); ok && !fn(seal.WrappedKey{KeyName: name, Wrapped: m.Data()}) {
-				return nil
+			n++
+			if meta, err := m.Metadata(); err == nil {
+				// Of two messages on one subject the older one has been deleted.
+				known[m.Subject()] = stored{seq: meta.Sequence.Stream, data: m.Data()}
 			}
 		}
-		switch err := batch.Error(); {
-		case err != nil:
-			return askError(ctx, "read keys", err)
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case delivered == n:
-			return nil
+		if n == 0 {
+			break
 		}
 	}
+	return known
 }
 
 // Delete overwrites a wrapped key in the stream's files and removes it. A key that is not there is no
@@ -141,14 +163,16 @@ func (s *Keys) Delete(ctx context.Context, name seal.KeyName) error {
 	if err != nil {
 		return err
 	}
-	m, err := s.j.keys.GetLastMsgForSubject(ctx, subject)
+	connected, release := s.j.whileConnected(ctx)
+	defer release()
+	m, err := s.j.keys.GetLastMsgForSubject(connected, subject)
 	if errors.Is(err, js.ErrMsgNotFound) {
 		return nil
 	}
 	if err != nil {
 		return askError(ctx, "delete key", err)
 	}
-	err = s.j.keys.SecureDeleteMsg(ctx, m.Sequence)
+	err = s.j.keys.SecureDeleteMsg(connected, m.Sequence)
 	var api *js.APIError
 	if errors.As(err, &api) && api.ErrorCode == codeDeleteMissing {
 		return nil // somebody else was faster

@@ -52,7 +52,7 @@ func (e *embedded) harness() journaltest.Harness {
 	return journaltest.Harness{
 		Journal: e.Journal,
 		Keys:    e.Keys(),
-		Remove:  func(ctx context.Context, seq journal.Seq) error { return remove(ctx, e.nc, seq) },
+		Remove:  func(ctx context.Context, seq journal.Seq) error { return remove(ctx, e.nc, "DORMOUSE_BATCHES", seq) },
 		Restart: func(t *testing.T) journaltest.Harness {
 			t.Helper()
 			e.stop()
@@ -61,12 +61,12 @@ func (e *embedded) harness() journaltest.Harness {
 	}
 }
 
-func remove(ctx context.Context, nc *nats.Conn, seq journal.Seq) error {
+func remove(ctx context.Context, nc *nats.Conn, stream string, seq journal.Seq) error {
 	client, err := js.New(nc)
 	if err != nil {
 		return err
 	}
-	s, err := client.Stream(ctx, "DORMOUSE_BATCHES")
+	s, err := client.Stream(ctx, stream)
 	if err != nil {
 		return err
 	}

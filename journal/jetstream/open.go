@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"regexp"
 	"strings"
 	"time"
@@ -20,6 +21,9 @@ const (
 
 	// The server reads every message younger than this when it starts; writers need no such window.
 	duplicatesWindow = 30 * time.Second
+
+	// An election takes seconds.
+	readyTimeout = 15 * time.Second
 
 	// A batch, its header and the message's own headers.
 	minPayload = journal.MaxBatchBytes + 64<<10
@@ -63,6 +67,7 @@ type Journal struct {
 	id      journal.ID
 	prefix  string
 	log     zerolog.Logger
+	waiting waiting
 }
 
 // Open opens the journal that nc reaches. nc should come from [Connect] or [Server.Connect]; it stays the
@@ -81,6 +86,7 @@ func Open(ctx context.Context, nc *nats.Conn, o Options) (*Journal, error) {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
 	j := &Journal{nc: nc, js: client, prefix: o.Prefix, log: o.Logger}
+	go j.waiting.watch(nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)) // until nc is closed
 	if err := j.open(ctx, o); err != nil {
 		return nil, err
 	}
@@ -92,11 +98,10 @@ func (j *Journal) ID() journal.ID { return j.id }
 
 // open looks at what is there of the two streams, makes what may be made, and compares.
 func (j *Journal) open(ctx context.Context, o Options) error {
-	batches, err := j.lookUp(ctx, j.batchConfig(o))
-	if err != nil {
-		return err
+	batches, keys, err := j.lookUpBoth(ctx, o)
+	if err == nil && (batches == nil) != (keys == nil) {
+		batches, keys, err = j.lookUpBoth(ctx, o) // perhaps they were being made
 	}
-	keys, err := j.lookUp(ctx, j.keyConfig(o))
 	if err != nil {
 		return err
 	}
@@ -119,7 +124,35 @@ func (j *Journal) open(ctx context.Context, o Options) error {
 			batches.name(), batches.id, keys.name(), keys.id)
 	}
 	j.batches, j.keys, j.id = batches.stream, keys.stream, batches.id
+	return j.awaitStreams(ctx)
+}
+
+// awaitStreams waits until both streams take messages: on a cluster a new stream has no leader at first,
+// or not every server knows yet that it listens.
+func (j *Journal) awaitStreams(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	for _, subject := range []string{j.subject(journal.WriterID{}), j.prefix + ".keys.none"} {
+		for {
+			// Nothing ever has this sequence, so nothing is stored.
+			_, err := j.publish(ctx, subject, math.MaxUint64, nil)
+			if errors.Is(err, journal.ErrConflict) {
+				break
+			}
+			if sleep(ctx, 20*time.Millisecond) != nil {
+				return unavailable("open journal", err)
+			}
+		}
+	}
 	return nil
+}
+
+func (j *Journal) lookUpBoth(ctx context.Context, o Options) (batches, keys *found, err error) {
+	if batches, err = j.lookUp(ctx, j.batchConfig(o)); err != nil {
+		return nil, nil, err
+	}
+	keys, err = j.lookUp(ctx, j.keyConfig(o))
+	return batches, keys, err
 }
 
 // mayCreate refuses to make what is missing where a part of a used journal is left.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	js "github.com/nats-io/nats.go/jetstream"
@@ -21,6 +22,8 @@ func (j *Journal) Publish(ctx context.Context, w journal.WriterID, expected jour
 
 // publish stores data on a subject whose last message has sequence expected.
 func (j *Journal) publish(ctx context.Context, subject string, expected journal.Seq, data []byte) (journal.Seq, error) {
+	connected, release := j.whileConnected(ctx)
+	defer release()
 	if !j.nc.IsConnected() {
 		return 0, unavailable("publish", errNotConnected)
 	}
@@ -29,17 +32,34 @@ func (j *Journal) publish(ctx context.Context, subject string, expected journal.
 		Header:  nats.Header{js.ExpectedLastSubjSeqHeader: {strconv.FormatUint(uint64(expected), 10)}},
 		Data:    data,
 	}
-	// No retries here: the caller's are better, because it knows what an outcome in doubt means.
-	ack, err := j.js.PublishMsg(ctx, m, js.WithRetryAttempts(0))
-	if err != nil {
-		return 0, publishError(ctx, err)
+	for pause := time.Millisecond; ; pause *= 2 {
+		// No retries there: the caller's are better, because it knows what an outcome in doubt means.
+		ack, err := j.js.PublishMsg(connected, m, js.WithRetryAttempts(0))
+		switch {
+		case err == nil:
+			return journal.Seq(ack.Sequence), nil
+		case !inProcess(err) || pause > maxInProcess || sleep(connected, pause) != nil:
+			return 0, publishError(connected, err)
+		}
 	}
-	return journal.Seq(ack.Sequence), nil
+}
+
+// maxInProcess bounds a pause for a message in process, and half of all of them.
+const maxInProcess = 32 * time.Millisecond
+
+// inProcess reports whether a replicated stream refused a message because it is not done with the one
+// before on that subject. It may acknowledge a message a moment before it is done with it, so this does
+// not mean that the sequence differs.
+func inProcess(err error) bool {
+	var api *js.APIError
+	return errors.As(err, &api) && api.ErrorCode == js.JSErrCodeStreamWrongLastSequenceConstant
 }
 
 // Last returns the last message on w's subject by the word of the stream's leader, or journal.ErrNoMessage.
 func (j *Journal) Last(ctx context.Context, w journal.WriterID) (journal.Message, error) {
-	m, err := j.batches.GetLastMsgForSubject(ctx, j.subject(w))
+	connected, release := j.whileConnected(ctx)
+	defer release()
+	m, err := j.batches.GetLastMsgForSubject(connected, j.subject(w))
 	if err != nil {
 		return journal.Message{}, askError(ctx, "last batch", err)
 	}
@@ -48,7 +68,9 @@ func (j *Journal) Last(ctx context.Context, w journal.WriterID) (journal.Message
 
 // Bounds returns what the stream holds by the word of its leader.
 func (j *Journal) Bounds(ctx context.Context) (journal.Bounds, error) {
-	info, err := j.batches.Info(ctx)
+	connected, release := j.whileConnected(ctx)
+	defer release()
+	info, err := j.batches.Info(connected)
 	if err != nil {
 		return journal.Bounds{}, askError(ctx, "bounds", err)
 	}
@@ -64,7 +86,9 @@ func (j *Journal) Trim(ctx context.Context, before journal.Seq) error {
 	if before <= 1 {
 		return nil // to the server, zero means everything
 	}
-	if err := j.batches.Purge(ctx, js.WithPurgeSequence(uint64(before))); err != nil {
+	connected, release := j.whileConnected(ctx)
+	defer release()
+	if err := j.batches.Purge(connected, js.WithPurgeSequence(uint64(before))); err != nil {
 		return askError(ctx, "trim", err)
 	}
 	return nil

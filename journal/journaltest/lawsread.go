@@ -145,6 +145,7 @@ func readReportsShorter(t *testing.T, h Harness) {
 func manyReaders(t *testing.T, h Harness) {
 	const n, readers = 200, 5
 	var wg sync.WaitGroup
+	defer wg.Wait()
 	for i := range readers {
 		wg.Go(func() {
 			want := journal.Seq(1)
@@ -164,7 +165,6 @@ func manyReaders(t *testing.T, h Harness) {
 		})
 	}
 	fill(t, h.Journal, n)
-	wg.Wait()
 }
 
 // largeBatches reads more than any buffer on the way holds.
