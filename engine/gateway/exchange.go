@@ -189,12 +189,13 @@ func newBackoff(patience time.Duration) backoff {
 	return backoff{until: time.Now().Add(patience), delay: backoffFirst}
 }
 
-// pause waits and reports whether it is worth another try.
+// pause waits and reports whether it is worth another try. The last one is at the deadline.
 func (b *backoff) pause(ctx context.Context) bool {
-	d := b.delay/2 + jitter(b.delay)
-	if time.Now().Add(d).After(b.until) {
+	left := time.Until(b.until)
+	if left <= 0 {
 		return false
 	}
+	d := min(b.delay/2+jitter(b.delay), left)
 	b.delay = min(2*b.delay, backoffMax)
 	return sleep(ctx, d) == nil
 }
