@@ -138,8 +138,9 @@ func helpPages(t *testing.T) map[string]string {
 		}
 		return string(out)
 	}
-	top := read()
-	for _, m := range regexp.MustCompile(`(?m)^  ([a-z]+(?: [a-z]+)?)(?: <|  |$)`).FindAllStringSubmatch(top, -1) {
+	_, top, _ := strings.Cut(read(), "\nCommands:\n")
+	top, _, _ = strings.Cut(top, "\n\n")
+	for _, m := range regexp.MustCompile(`(?m)^  ([a-z]+(?: [a-z]+)?)(?: |$)`).FindAllStringSubmatch(top, -1) {
 		words := strings.Fields(m[1])
 		help[m[1]] = read(words...)
 		if help[words[0]] == "" {

@@ -26,6 +26,8 @@ type traffic struct {
 	stop context.CancelCauseFunc
 	wg   sync.WaitGroup
 
+	strict bool // no call may fail at all; read by report
+
 	mu      sync.Mutex // guards what follows
 	ok      int
 	failed  map[string]int // by what the client was told, digits masked
@@ -149,6 +151,11 @@ func (tr *traffic) report() {
 	tr.end()
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
+	if tr.strict {
+		for text, n := range tr.failed {
+			tr.fault("%d calls failed with: %s", n, text)
+		}
+	}
 	failed := 0
 	for text, n := range tr.failed {
 		failed += n
@@ -159,3 +166,6 @@ func (tr *traffic) report() {
 		tr.t.Error(f)
 	}
 }
+
+// noneFailed makes every call that fails a fault: the clients are to notice nothing but a delay.
+func (tr *traffic) noneFailed() { tr.strict = true }

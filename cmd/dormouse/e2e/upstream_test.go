@@ -36,6 +36,7 @@ func TestN8NMCPKilledUnderThirtyTwoSessions(t *testing.T) {
 	}
 	tr.mark()
 	tr.waitAll(60*time.Second, len(sessions), 3)
+	tr.noneFailed()
 	tr.report()
 	g.checkLog()
 }
@@ -53,16 +54,21 @@ func TestEverythingKilledAloneAndWithTheGateway(t *testing.T) {
 		c.mustHave("echo")
 		sessions[c] = "Echo: are you there"
 	}
-	tr := startTraffic(t, sessions, "echo", map[string]string{"message": "are you there"})
+	var tr *traffic
 	served := func(n int) {
 		tr.mark()
 		tr.waitAll(60*time.Second, len(sessions), n)
 	}
+	tr = startTraffic(t, sessions, "echo", map[string]string{"message": "are you there"})
 	for range 3 {
 		served(2)
 		up.kill()
 		up.start()
 	}
+	served(2)
+	tr.noneFailed()
+	tr.report()
+	tr = startTraffic(t, sessions, "echo", map[string]string{"message": "are you there"})
 	for range 3 {
 		served(2)
 		up.kill()
