@@ -10,8 +10,13 @@ import (
 	"github.com/dormouse-mcp/dormouse/journal"
 )
 
-// maxYields bounds how often the loop lets others run before it freezes a batch.
-const maxYields = 4
+const (
+	// maxYields bounds how often the loop lets others run before it freezes a batch.
+	maxYields = 4
+
+	// largeMessage is the size from which a digest takes longer than handing it to another goroutine.
+	largeMessage = 16 << 10
+)
 
 // batch is what was frozen together.
 type batch struct {
@@ -189,9 +194,12 @@ func (c *Committer) commit(ctx context.Context, b *batch) error {
 		return c.refused(ctx, b, err)
 	}
 	c.recent.put(b.header.Number, b.data, b.events, b.size)
+	digest := digestOf(b.data)
 	seq, err := c.store(ctx, b)
+	previous := digest()
 	switch {
 	case err == nil:
+		c.previous = previous
 		c.committed(b, seq)
 		return nil
 	case errors.Is(err, journal.ErrUnavailable):
@@ -206,6 +214,17 @@ func (c *Committer) commit(ctx context.Context, b *batch) error {
 		c.count(func(s *Stats) { s.Unsaved += len(b.posted()) })
 		return err
 	}
+}
+
+// digestOf returns what gives the digest of a message. That of a large one is made meanwhile, beside the
+// publish, which mostly waits for the disk; callers would wait for it otherwise.
+func digestOf(data []byte) func() journal.Digest {
+	if len(data) < largeMessage {
+		return func() journal.Digest { return journal.DigestOf(data) }
+	}
+	made := make(chan journal.Digest, 1)
+	go func() { made <- journal.DigestOf(data) }()
+	return func() journal.Digest { return <-made }
 }
 
 func (c *Committer) encode(b *batch) error {

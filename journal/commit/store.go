@@ -159,7 +159,6 @@ func (c *Committer) nextBackoff() time.Duration {
 func (c *Committer) committed(b *batch, seq journal.Seq) {
 	took := time.Since(b.frozenAt)
 	c.number, c.last, c.expect = b.header.Number, seq, seq
-	c.previous = journal.DigestOf(b.data)
 	c.crowd, c.backoff, c.retryAt = len(b.calls), 0, time.Time{}
 	c.mu.Lock()
 	if c.down != nil {
