@@ -182,7 +182,7 @@ func (p *proxy) reopen(ctx context.Context, who caller, b *binding) error {
 	}
 	b.id = hs.id
 	if err := p.s.Bind(ctx, b.epoch, hs.id); err != nil {
-		p.w.forsake(b, hs.protocol, who)
+		p.w.forsake(ctx, b, hs.protocol, who)
 		return err
 	}
 	p.announce(hs)

@@ -38,7 +38,7 @@ func (bs *buffers) put(b *bytes.Buffer) {
 
 // deliver passes the upstream's answer on. It takes resp over.
 func (x *exchange) deliver(ctx context.Context, b *binding, resp *http.Response) error {
-	defer resp.Body.Close() //nolint:errcheck // nothing to learn from it
+	defer resp.Body.Close()
 	if resp.StatusCode < http.StatusMultipleChoices && x.era > b.proven.Load() {
 		b.proven.Store(x.era)
 	}
@@ -47,9 +47,9 @@ func (x *exchange) deliver(ctx context.Context, b *binding, resp *http.Response)
 	case resp.StatusCode >= http.StatusMultipleChoices && resp.StatusCode < http.StatusBadRequest:
 		return refuse(http.StatusBadGateway, codeInternal, "The MCP server redirects its requests")
 	case resp.StatusCode != http.StatusOK, resp.Header.Get("Content-Encoding") != "", kind != typeJSON && kind != typeSSE:
-		return x.passOn(resp)
+		return x.passOn(ctx, resp)
 	case kind == typeJSON:
-		return x.deliverJSON(resp)
+		return x.deliverJSON(ctx, resp)
 	}
 	s := &relay{p: x.p, a: x.a, b: b, who: x.who, header: resp.Header}
 	if len(x.a.payload.msgs) > 0 && !x.a.payload.batch {
@@ -57,13 +57,13 @@ func (x *exchange) deliver(ctx context.Context, b *binding, resp *http.Response)
 	}
 	err := s.run(ctx, resp.Body)
 	if err == nil {
-		x.remember()
+		x.remember(ctx)
 	}
 	return err
 }
 
 // passOn copies an answer that is neither JSON nor events, or no success.
-func (x *exchange) passOn(resp *http.Response) error {
+func (x *exchange) passOn(ctx context.Context, resp *http.Response) error {
 	copyAnswer(x.a.Header(), resp.Header)
 	if resp.ContentLength >= 0 {
 		x.a.Header().Set("Content-Length", strconv.FormatInt(resp.ContentLength, 10))
@@ -71,28 +71,28 @@ func (x *exchange) passOn(resp *http.Response) error {
 	x.a.WriteHeader(resp.StatusCode)
 	_, err := io.Copy(x.a, resp.Body)
 	if err != nil {
-		return x.cut(err)
+		return x.cut(ctx, err)
 	}
 	x.a.verdicts.settle(x.a.byStatus())
 	return nil
 }
 
 // cut gives up an answer in the middle: the client must see that it is not whole.
-func (x *exchange) cut(err error) error {
+func (x *exchange) cut(ctx context.Context, err error) error {
 	x.a.cut = true
-	return x.p.w.broken(x.r.Context(), err)
+	return x.p.w.broken(ctx, err)
 }
 
 // deliverJSON passes a JSON answer on, once it is read whole: until then it can still be repeated.
-func (x *exchange) deliverJSON(resp *http.Response) error {
+func (x *exchange) deliverJSON(ctx context.Context, resp *http.Response) error {
 	buf := x.p.w.buffers.get()
 	defer x.p.w.buffers.put(buf)
 	if n := resp.ContentLength; n > 0 && n <= wholeAnswer {
 		buf.Grow(int(n) + bytes.MinRead)
 	}
-	n, err := io.Copy(onlyWriter{buf}, io.LimitReader(resp.Body, wholeAnswer))
+	n, err := buf.ReadFrom(io.LimitReader(resp.Body, wholeAnswer))
 	if err != nil {
-		return x.p.w.broken(x.r.Context(), err)
+		return x.p.w.broken(ctx, err)
 	}
 	copyAnswer(x.a.Header(), resp.Header)
 	whole := n < wholeAnswer
@@ -105,20 +105,17 @@ func (x *exchange) deliverJSON(resp *http.Response) error {
 	x.a.WriteHeader(resp.StatusCode)
 	if _, err := x.a.Write(buf.Bytes()); err != nil {
 		x.a.verdicts.settle(journal.OutcomeCanceled)
-		return nil //nolint:nilerr // the client is gone: nobody to tell
+		return nil
 	}
 	if !whole {
 		if _, err := io.Copy(x.a, resp.Body); err != nil {
-			return x.cut(err)
+			return x.cut(ctx, err)
 		}
 	}
 	x.a.verdicts.settle(journal.OutcomeOK)
-	x.remember()
+	x.remember(ctx)
 	return nil
 }
-
-// onlyWriter hides a buffer's ReadFrom, which would grow it without need.
-type onlyWriter struct{ io.Writer }
 
 // judge takes the outcomes from a JSON answer: one response or an array of them.
 func (x *exchange) judge(body []byte) {
@@ -149,7 +146,7 @@ func (p *proxy) responded(a *answer, data []byte) inbound {
 
 // remember journals what requests of the body have changed in the session, now that the upstream has
 // agreed. A crash before that costs the change at the next wake, not the answer.
-func (x *exchange) remember() {
+func (x *exchange) remember(ctx context.Context) {
 	var c engine.Changes
 	for i := range x.a.payload.msgs {
 		if x.a.verdicts.outcome[i] == journal.OutcomeOK {
@@ -159,7 +156,7 @@ func (x *exchange) remember() {
 	if c.LogLevel == "" && c.Subscribed == nil && c.Unsubscribed == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), changeWindow)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeWindow)
 	defer cancel()
 	if err := x.p.s.Change(ctx, c); err != nil {
 		x.p.w.o.Logger.Warn().Err(err).Stringer("session", x.p.s.Ref()).Msg("log level or subscription not journaled")

@@ -19,7 +19,6 @@ const maxLosses = 3
 type exchange struct {
 	p      *proxy
 	a      *answer
-	r      *http.Request
 	who    caller
 	losses int
 	lost4  bool   // a 400 was taken for a lost session; no other one is
@@ -29,17 +28,18 @@ type exchange struct {
 // post carries a POST to the upstream and its answer back: it waits for an upstream that is down,
 // initializes a lost session again, and repeats the request where nothing can have been executed twice.
 func (p *proxy) post(a *answer, r *http.Request) {
-	x := &exchange{p: p, a: a, r: r, who: callerOf(r)}
+	x := &exchange{p: p, a: a, who: callerOf(r)}
+	ctx := r.Context()
 	wait := newBackoff(p.w.o.UpstreamWait)
 	for {
-		err := x.try()
+		err := x.try(ctx)
 		if err == nil {
 			return
 		}
-		if x.again(err) && wait.pause(r.Context()) {
+		if x.again(err) && wait.pause(ctx) {
 			continue
 		}
-		x.fail(err)
+		a.fail(ctx, err, &p.w.o.Logger)
 		return
 	}
 }
@@ -58,8 +58,8 @@ func (x *exchange) again(err error) bool {
 }
 
 // try carries the request once, and again for each time that the session turns out to be lost.
-func (x *exchange) try() error {
-	ctx, p := x.r.Context(), x.p
+func (x *exchange) try(ctx context.Context) error {
+	p := x.p
 	for {
 		b, err := x.bound(ctx)
 		if err != nil {
@@ -84,7 +84,7 @@ func (x *exchange) try() error {
 		if err != nil {
 			return err
 		}
-		gone, err := x.isLost(resp, b)
+		gone, err := x.isLost(ctx, resp, b)
 		if err != nil || !gone {
 			if err == nil {
 				err = x.deliver(ctx, b, resp)
@@ -113,14 +113,14 @@ func (x *exchange) bound(ctx context.Context) (*binding, error) {
 }
 
 // isLost reads what an upstream says in a 400 or 404, and closes the answer if that is that it has lost the session.
-func (x *exchange) isLost(resp *http.Response, b *binding) (bool, error) {
+func (x *exchange) isLost(ctx context.Context, resp *http.Response, b *binding) (bool, error) {
 	if resp.StatusCode != http.StatusNotFound && (resp.StatusCode != http.StatusBadRequest || x.lost4) {
 		return false, nil
 	}
 	head, err := io.ReadAll(io.LimitReader(resp.Body, maxRefusal))
 	if err != nil {
 		_ = resp.Body.Close()
-		return false, x.p.w.broken(x.r.Context(), err)
+		return false, x.p.w.broken(ctx, err)
 	}
 	if !lost(resp.StatusCode, head, b.id) {
 		resp.Body = struct {
@@ -130,6 +130,7 @@ func (x *exchange) isLost(resp *http.Response, b *binding) (bool, error) {
 		return false, nil
 	}
 	drain(resp.Body)
+	_ = resp.Body.Close()
 	x.lost4 = resp.StatusCode == http.StatusBadRequest
 	return true, nil
 }
@@ -167,11 +168,6 @@ func (p *payload) bygone() bool {
 func (x *exchange) accept() {
 	x.a.verdicts.settle(journal.OutcomeOK)
 	x.a.WriteHeader(http.StatusAccepted)
-}
-
-// fail answers for an exchange that came to nothing.
-func (x *exchange) fail(err error) {
-	x.a.fail(x.r.Context(), err, &x.p.w.o.Logger)
 }
 
 // backoff waits ever longer, up to a deadline.

@@ -150,7 +150,7 @@ func (g *Gateway) get(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	defer context.AfterFunc(g.stopping, func() { cancel(engine.ErrNotReady) })()
+	defer context.AfterFunc(g.stopping, func() { cancel(engine.ErrNotReady) })() //nolint:contextcheck // the gateway's end ends it, too
 	rt.ServeHTTP(a, r.WithContext(ctx))
 	g.evict(r, lease, a)
 }
@@ -165,7 +165,7 @@ func (g *Gateway) delete(w http.ResponseWriter, r *http.Request) {
 	}
 	defer lease.Release()
 	call := lease.Begin(http.MethodDelete, "")
-	farewell := g.o.Waker.farewell(r, lease.Session())
+	farewell := g.o.Waker.farewell(r.Context(), r, lease.Session())
 	err = lease.Close(r.Context(), journal.ReasonClient)
 	if err != nil {
 		call.End(journal.OutcomeUnavailable)
@@ -227,18 +227,18 @@ func (g *Gateway) evict(r *http.Request, lease *engine.Lease, a *answer) {
 }
 
 // farewell prepares to tell the upstream that a session has ended; call what it returns when that is so.
-func (w *Waker) farewell(r *http.Request, s *engine.Session) func() {
-	rec, err := s.Binding(r.Context())
+func (w *Waker) farewell(ctx context.Context, r *http.Request, s *engine.Session) func() {
+	rec, err := s.Binding(ctx)
 	if err != nil || rec.Upstream == "" || !w.o.Upstream.Shared() {
 		return func() {} // a runtime that ends with the session needs no farewell
 	}
 	st, _ := s.State()
 	return func() {
-		conn, err := w.o.Upstream.Connect(r.Context(), s.Context)
+		conn, err := w.o.Upstream.Connect(ctx, s.Context)
 		if err != nil {
 			return
 		}
-		w.forsake(&binding{epoch: rec.Epoch, id: rec.Upstream, conn: conn}, st.Protocol, callerOf(r))
+		w.forsake(ctx, &binding{epoch: rec.Epoch, id: rec.Upstream, conn: conn}, st.Protocol, callerOf(r))
 	}
 }
 

@@ -59,6 +59,7 @@ func (w *Waker) open(ctx context.Context, who caller, conn Conn, body, id []byte
 	if err != nil {
 		return nil, err
 	}
+	defer resp.Body.Close()
 	defer drain(resp.Body)
 	in := &initialized{header: resp.Header, id: resp.Header.Get(headerSession)}
 	if resp.StatusCode != http.StatusOK {
@@ -144,7 +145,7 @@ func (p *proxy) handshake(ctx context.Context, who caller, b *binding) (*initial
 	}
 	b.id = in.id
 	if st.Protocol != "" && st.Protocol != in.protocol {
-		p.w.forsake(b, in.protocol, who)
+		p.w.forsake(ctx, b, in.protocol, who)
 		return nil, fmt.Errorf("%w: %s, not %s", errVersionChanged, in.protocol, st.Protocol)
 	}
 	if st.Protocol == "" { // imported
@@ -182,6 +183,7 @@ func (p *proxy) tell(ctx context.Context, who caller, b *binding, protocol strin
 	if err != nil {
 		return err
 	}
+	defer resp.Body.Close()
 	defer drain(resp.Body)
 	if resp.StatusCode >= http.StatusMultipleChoices {
 		return refusalOf(resp)
@@ -201,6 +203,7 @@ func (p *proxy) ping(ctx context.Context, who caller, b *binding) verdict {
 	case err != nil:
 		return verdictNone
 	}
+	defer resp.Body.Close()
 	defer drain(resp.Body)
 	if resp.StatusCode == http.StatusOK {
 		return verdictAlive
@@ -212,20 +215,21 @@ func (p *proxy) ping(ctx context.Context, who caller, b *binding) verdict {
 }
 
 // forsake tells the upstream in the background that a session of its is not needed any more.
-func (w *Waker) forsake(b *binding, protocol string, who caller) {
+func (w *Waker) forsake(ctx context.Context, b *binding, protocol string, who caller) {
 	if b.id == "" {
 		return
 	}
 	conn, id := b.conn, b.id
 	who.header = who.header.Clone() // the request may be over before
 	w.background(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 		defer cancel()
 		resp, err := w.send(ctx, conn, outgoing{method: http.MethodDelete, who: who, session: id, protocol: protocol})
 		if err != nil {
 			w.o.Logger.Debug().Err(err).Msg("upstream session not ended")
 			return
 		}
+		defer resp.Body.Close()
 		drain(resp.Body)
 	})
 }
@@ -270,8 +274,7 @@ func request(id []byte, method string, params []byte) []byte {
 	return []byte(b.String())
 }
 
-// drain reads a little of what is left, so that the connection can be used again, and closes.
-func drain(body io.ReadCloser) {
+// drain reads a little of what is left, so that the connection can be used again.
+func drain(body io.Reader) {
 	_, _ = io.CopyN(io.Discard, body, 4<<10) // nothing hangs on it
-	_ = body.Close()
 }

@@ -149,7 +149,7 @@ func TestHostileBytes(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			conn, err := net.Dial("tcp", strings.TrimPrefix(s.door.url(), "http://"))
+			conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(s.door.url(), "http://"))
 			must(t, err)
 			defer conn.Close()
 			_, err = io.WriteString(conn, c.request)

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -84,7 +85,7 @@ func (p *proxy) get(a *answer, r *http.Request) {
 	}
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	defer context.AfterFunc(p.ctx, func() { cancel(errHibernated) })()
+	defer context.AfterFunc(p.ctx, func() { cancel(errHibernated) })() //nolint:contextcheck // the runtime's end ends it, too
 	if len(at.request) > 0 {
 		p.settleOrResume(ctx, a, r, at)
 		return
@@ -201,13 +202,14 @@ func (t *tributary) open(ctx context.Context) bool {
 	if err != nil {
 		return true
 	}
-	defer drain(resp.Body)
+	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusOK && mediaType(resp.Header) == typeSSE {
 		t.p.w.health.note(featureGET, true)
 		done()
 		t.pass(ctx, b, resp.Body)
 		return true
 	}
+	drain(resp.Body)
 	return t.refused(ctx, b, resp)
 }
 
@@ -262,7 +264,7 @@ func (t *tributary) pass(ctx context.Context, b *binding, body io.Reader) {
 			t.cursor = append(t.cursor[:0], ev.id...)
 		}
 		select {
-		case t.events <- t.p.forClient(nil, ev, &in, b.epoch, id):
+		case t.events <- bytes.Clone(t.p.forClient(nil, ev, &in, b.epoch, id)):
 		case <-ctx.Done():
 			return
 		}
@@ -281,7 +283,7 @@ func (p *proxy) settleOrResume(ctx context.Context, a *answer, r *http.Request, 
 	if b, err := p.current(ctx); err == nil && b != nil && b.epoch == at.epoch && len(at.upstream) > 0 {
 		s.b = b
 		if body, ok := s.resume(ctx); ok {
-			defer body.Close() //nolint:errcheck // nothing to learn from it
+			defer body.Close()
 			if err := s.run(ctx, body); err == nil || s.a.begun() || ctx.Err() != nil {
 				return
 			}

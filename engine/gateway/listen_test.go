@@ -27,7 +27,7 @@ func (s *site) listen(id string, header ...string) *listening {
 	for i := 0; i+1 < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
-	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(r)
+	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(r) //nolint:bodyclose // closed with the test
 	must(s.tb, err)
 	l := &listening{tb: s.tb, resp: resp, lines: make(chan string, 1000), cancel: cancel}
 	done := make(chan struct{})

@@ -10,7 +10,7 @@ import (
 const (
 	methodInitialize  = "initialize"
 	methodInitialized = "notifications/initialized"
-	methodCancelled   = "notifications/cancelled"
+	methodCancelled   = "notifications/cancelled" //nolint:misspell // the protocol's spelling
 	methodProgress    = "notifications/progress"
 	methodPing        = "ping"
 	methodToolsCall   = "tools/call"

@@ -85,8 +85,10 @@ func (g *Gateway) dispatch(a *answer, r *http.Request) {
 	}
 	for i := range body.msgs {
 		if body.msgs[i].method == methodInitialize {
-			a.fail(ctx, &problem{status: http.StatusBadRequest,
-				rpcError: *invalidRequest("Invalid Request: initialize must be a request of its own")}, &g.o.Logger)
+			a.fail(ctx, &problem{
+				status:   http.StatusBadRequest,
+				rpcError: *invalidRequest("Invalid Request: initialize must be a request of its own"),
+			}, &g.o.Logger)
 			return
 		}
 	}
@@ -101,8 +103,10 @@ func (g *Gateway) dispatch(a *answer, r *http.Request) {
 	}
 	defer lease.Release()
 	if body.batch && !batches(lease.Session()) {
-		a.fail(ctx, &problem{status: http.StatusBadRequest,
-			rpcError: *invalidRequest("Invalid Request: the negotiated protocol version has no batches")}, &g.o.Logger)
+		a.fail(ctx, &problem{
+			status:   http.StatusBadRequest,
+			rpcError: *invalidRequest("Invalid Request: the negotiated protocol version has no batches"),
+		}, &g.o.Logger)
 		return
 	}
 	defer journalCalls(lease, a)()
@@ -233,7 +237,8 @@ func (w *Waker) stateless(a *answer, r *http.Request) error {
 	unsupported := func() error {
 		data, err := json.Marshal(map[string]any{"supported": sessionVersions(), "requested": r.Header.Get(headerVersion)})
 		return errors.Join(err, &problem{status: http.StatusBadRequest, rpcError: rpcError{
-			Code: codeUnsupportedVersion, Message: "This server does not speak this protocol version", Data: data}})
+			Code: codeUnsupportedVersion, Message: "This server does not speak this protocol version", Data: data,
+		}})
 	}
 	if !w.o.Upstream.Shared() {
 		return unsupported()
@@ -256,7 +261,7 @@ func (w *Waker) stateless(a *answer, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() //nolint:errcheck // nothing to learn from it
+	defer resp.Body.Close()
 	if a.payload.only(methodDiscover) != nil && resp.StatusCode < http.StatusInternalServerError && resp.StatusCode != http.StatusTooManyRequests {
 		w.health.note(featureStateless, resp.StatusCode == http.StatusOK)
 		if resp.StatusCode != http.StatusOK {

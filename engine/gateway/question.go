@@ -87,7 +87,7 @@ func replace(whole, part, with []byte) []byte {
 	return append(out, whole[at+len(part):]...)
 }
 
-// outward rewrites a server's request, or its notice that it has cancelled one, for the client. It returns nil when
+// outward rewrites a server's request, or its notice that it has dropped one, for the client. It returns nil when
 // there is nothing to rewrite.
 func outward(epoch journal.Epoch, data []byte, in *inbound) []byte {
 	switch in.kind {
@@ -95,6 +95,7 @@ func outward(epoch journal.Epoch, data []byte, in *inbound) []byte {
 		if in.id[0] == '"' || in.id[0] == '-' || in.id[0] >= '0' && in.id[0] <= '9' {
 			return replace(data, in.id, questionID(epoch, in.id))
 		}
+	case kindResponse: // carries the client's own ID
 	case kindNotification:
 		if string(in.method) != `"`+methodCancelled+`"` {
 			return nil

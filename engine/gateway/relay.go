@@ -31,7 +31,7 @@ var errClientGone = errors.New("the client is gone")
 // run passes body on to its end. An error means that the client has been sent nothing yet, or that it is gone.
 func (s *relay) run(ctx context.Context, body io.ReadCloser) error {
 	for {
-		err := s.pump(ctx, body)
+		err := s.pump(body)
 		if err == nil || errors.Is(err, errClientGone) || ctx.Err() != nil {
 			return err
 		}
@@ -51,12 +51,12 @@ func (s *relay) run(ctx context.Context, body io.ReadCloser) error {
 			return s.settle()
 		}
 		body = next
-		defer next.Close() //nolint:errcheck // nothing to learn from it
+		defer next.Close()
 	}
 }
 
 // pump passes events on until the last response, or the stream's end, which is io.EOF.
-func (s *relay) pump(ctx context.Context, body io.ReadCloser) error {
+func (s *relay) pump(body io.ReadCloser) error {
 	er := s.p.w.readers.get(body, s.p.w.o.MaxEvent)
 	defer s.p.w.readers.put(er)
 	calls := s.a.verdicts.open > 0
@@ -106,8 +106,8 @@ func (s *relay) pass(ev *event) error {
 		s.cursor = append(s.cursor[:0], ev.id...)
 		s.name()
 	}
-	s.buf = s.p.forClient(s.buf, ev, &in, s.b.epoch, s.id)
-	if _, err := s.a.Write(s.buf); err != nil {
+	out := s.p.forClient(s.buf, ev, &in, s.b.epoch, s.id)
+	if _, err := s.a.Write(out); err != nil {
 		s.a.verdicts.settle(journal.OutcomeCanceled)
 		return errClientGone
 	}
@@ -141,11 +141,15 @@ func (a *answer) streams() {
 	h.Set("X-Accel-Buffering", "no")
 }
 
-// forClient appends an event as the client gets it: with the gateway's event ID in place of the upstream's,
-// and with the epoch in the IDs of the server's own requests.
+// forClient returns what the client gets of an event, behind dst: the gateway's event ID stands in place of the
+// upstream's, and the epoch in the IDs of the server's own requests. Where nothing changes and dst is empty,
+// it is the event itself, not a copy.
 func (p *proxy) forClient(dst []byte, ev *event, in *inbound, epoch journal.Epoch, id func() []byte) []byte {
 	data := outward(epoch, ev.data, in)
 	if data == nil && ev.has&hasID == 0 {
+		if len(dst) == 0 {
+			return ev.raw
+		}
 		return append(dst, ev.raw...)
 	}
 	if data == nil {
@@ -192,6 +196,7 @@ func (p *proxy) replay(ctx context.Context, who caller, b *binding, after []byte
 	}
 	if resp.StatusCode != http.StatusOK || mediaType(resp.Header) != typeSSE {
 		drain(resp.Body)
+		_ = resp.Body.Close()
 		if resp.StatusCode == http.StatusConflict { // it has not noticed yet that the former connection broke
 			return nil, errDown
 		}

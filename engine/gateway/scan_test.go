@@ -53,7 +53,7 @@ func FuzzParse(f *testing.F) {
 
 // FuzzPeek holds that nothing an upstream sends makes the gateway panic.
 func FuzzPeek(f *testing.F) {
-	f.Add([]byte(`{"jsonrpc":"2.0","id":1,"method":"notifications/cancelled","params":{"requestId":5}}`))
+	f.Add([]byte(`{"jsonrpc":"2.0","id":1,"method":"notifications/cancelled","params":{"requestId":5}}`)) //nolint:misspell // the protocol's spelling
 	f.Add([]byte(`{"result":{"isError":true,"tools":[{"name":"a","annotations":{"readOnlyHint":true}}]},"id":"`))
 	f.Fuzz(func(_ *testing.T, data []byte) {
 		in := peek(data)
@@ -118,8 +118,15 @@ func TestQuestionIDs(t *testing.T) {
 		epoch    journal.Epoch
 		id, want string
 	}{
-		{1, `1`, `4294967297`}, {1, `0`, `4294967296`}, {7, `"a"`, `"e7.a"`}, {7, `""`, `"e7."`}, {2, `-1`, `"n2.-1"`},
-		{2, `2.5`, `"n2.2.5"`}, {2, `4294967296`, `"n2.4294967296"`}, {1 << 21, `1`, `"n2097152.1"`}, {3, `"e3.x\"\\"`, `"e3.e3.x\"\\"`},
+		{1, `1`, `4294967297`},
+		{1, `0`, `4294967296`},
+		{7, `"a"`, `"e7.a"`},
+		{7, `""`, `"e7."`},
+		{2, `-1`, `"n2.-1"`},
+		{2, `2.5`, `"n2.2.5"`},
+		{2, `4294967296`, `"n2.4294967296"`},
+		{1 << 21, `1`, `"n2097152.1"`},
+		{3, `"e3.x\"\\"`, `"e3.e3.x\"\\"`},
 		{1<<21 - 1, `4294967295`, `9007199254740991`},
 	} {
 		got := questionID(c.epoch, []byte(c.id))

@@ -78,7 +78,7 @@ func (er *eventReader) next() (*event, error) {
 	er.raw, er.data = er.raw[:0], er.data[:0]
 	er.event = event{}
 	ev := &er.event
-	var name, id, retry span
+	var name, id, retry, data span
 	for {
 		from := len(er.raw)
 		err := er.line()
@@ -93,16 +93,16 @@ func (er *eventReader) next() (*event, error) {
 			}
 			break
 		}
-		er.field(line, from, &name, &id, &retry)
+		er.field(line, from, &name, &id, &retry, &data)
 		if err != nil {
-			if !errors.Is(err, io.EOF) || ev.has&hasData == 0 || peek(er.data).kind == 0 {
+			if !errors.Is(err, io.EOF) || ev.has&hasData == 0 || peek(er.joined(data)).kind == 0 {
 				return nil, err
 			}
 			er.raw = append(er.raw, "\n\n"...)
 			break
 		}
 	}
-	ev.raw, ev.data = er.raw, er.data
+	ev.raw, ev.data = er.raw, er.joined(data)
 	ev.name, ev.id, ev.retr = name.of(er.raw), id.of(er.raw), retry.of(er.raw)
 	return ev, nil
 }
@@ -126,7 +126,15 @@ type span struct{ from, to int }
 
 func (s span) of(b []byte) []byte { return b[s.from:s.to] }
 
-func (er *eventReader) field(line []byte, from int, name, id, retry *span) {
+// joined returns the data: the only line of it where it stands, or all of them put together.
+func (er *eventReader) joined(only span) []byte {
+	if len(er.data) > 0 {
+		return er.data
+	}
+	return only.of(er.raw)
+}
+
+func (er *eventReader) field(line []byte, from int, name, id, retry, data *span) {
 	key, val, _ := bytes.Cut(line, []byte{':'})
 	if len(val) > 0 && val[0] == ' ' {
 		val = val[1:]
@@ -135,11 +143,14 @@ func (er *eventReader) field(line []byte, from int, name, id, retry *span) {
 	has := &er.event.has
 	switch string(key) {
 	case "data":
-		if *has&hasData != 0 {
-			er.data = append(er.data, '\n')
+		if *has&hasData == 0 {
+			*data, *has = at, *has|hasData
+			return
 		}
-		er.data = append(er.data, val...)
-		*has |= hasData
+		if len(er.data) == 0 {
+			er.data = append(er.data, data.of(er.raw)...)
+		}
+		er.data = append(append(er.data, '\n'), val...)
 	case "id":
 		*id, *has = at, *has|hasID
 	case "event":
@@ -156,7 +167,7 @@ func (ev *event) message() bool {
 
 // appendEvent appends the wire form of an event. Empty name, id and retry are left out; newlines in data become
 // lines of their own.
-func appendEvent(dst []byte, name, id, retry, data []byte) []byte {
+func appendEvent(dst, name, id, retry, data []byte) []byte {
 	dst = appendField(dst, "event: ", name)
 	dst = appendField(dst, "id: ", id)
 	dst = appendField(dst, "retry: ", retry)

@@ -21,12 +21,13 @@ func upstreams(t *testing.T, story func(t *testing.T, up gateway.Upstream, srv *
 		})
 	}
 	t.Run("in process", func(t *testing.T) {
-		story(t, gateway.NewInProcess(func(engine.InstanceContext) (*mcp.Server, error) { return newTools(), nil }), nil)
+		story(t, gateway.NewInProcess(factory), nil)
 	})
 }
 
 func TestClientGoesOn(t *testing.T) {
 	upstreams(t, func(t *testing.T, up gateway.Upstream, srv *server) {
+		t.Helper()
 		s := newSite(t)
 		r := s.boot(up)
 		cs := s.client()
@@ -61,3 +62,5 @@ func TestClientGoesOn(t *testing.T) {
 		}
 	})
 }
+
+func factory(engine.InstanceContext) (*mcp.Server, error) { return newTools(), nil }

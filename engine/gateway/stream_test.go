@@ -18,6 +18,7 @@ import (
 // A list change of the server reaches the client, over the restart of whatever is between them.
 func TestServerMessagesOnGET(t *testing.T) {
 	upstreams(t, func(t *testing.T, up gateway.Upstream, srv *server) {
+		t.Helper()
 		if srv == nil {
 			t.Log("the servers in process are each session's own")
 			return
@@ -81,6 +82,7 @@ func TestNewestGETWins(t *testing.T) {
 // What a call asks of the user comes through, and the answer finds its way back.
 func TestServerAsksClient(t *testing.T) {
 	upstreams(t, func(t *testing.T, up gateway.Upstream, _ *server) {
+		t.Helper()
 		s := newSite(t)
 		s.boot(up)
 		var asked []string
@@ -196,21 +198,25 @@ func TestAnswersThatBreakOff(t *testing.T) {
 		"whole": {func(w http.ResponseWriter, _ *http.Request, _ msg) { sse(w, response) }, []string{response}, 200},
 		"whole, with progress": {
 			func(w http.ResponseWriter, _ *http.Request, _ msg) { sse(w, progress, response) },
-			[]string{"id", "data: ", progress, response}, 200,
+			[]string{"id", "data: ", progress, response},
+			200,
 		},
 		"primed": {
 			func(w http.ResponseWriter, _ *http.Request, _ msg) {
 				sse(w, "event: message\nid: s_0\ndata: ", "id: s_1\n"+progress, "id: s_2\n"+response)
 			},
-			[]string{"event: message", "id", "data: ", "id", progress, "id", response}, 200,
+			[]string{"event: message", "id", "data: ", "id", progress, "id", response},
+			200,
 		},
 		"broken in the middle": {
 			func(w http.ResponseWriter, _ *http.Request, _ msg) { sse(w, progress); cut() },
-			[]string{"id", "data: ", progress, "event: message", unknownOutcome}, 200,
+			[]string{"id", "data: ", progress, "event: message", unknownOutcome},
+			200,
 		},
 		"ended in the middle": {
 			func(w http.ResponseWriter, _ *http.Request, _ msg) { sse(w, progress) },
-			[]string{"id", "data: ", progress, "event: message", unknownOutcome}, 200,
+			[]string{"id", "data: ", progress, "event: message", unknownOutcome},
+			200,
 		},
 		"broken, and resumed by the gateway": {
 			func(w http.ResponseWriter, r *http.Request, _ msg) {
@@ -221,7 +227,8 @@ func TestAnswersThatBreakOff(t *testing.T) {
 				sse(w, "id: s_1\n"+progress)
 				cut()
 			},
-			[]string{"id", "data: ", "id", progress, "id", response}, 200,
+			[]string{"id", "data: ", "id", progress, "id", response},
+			200,
 		},
 		"broken, and not to be resumed": {
 			func(w http.ResponseWriter, r *http.Request, _ msg) {
@@ -232,11 +239,13 @@ func TestAnswersThatBreakOff(t *testing.T) {
 				sse(w, "id: s_1\n"+progress)
 				cut()
 			},
-			[]string{"id", "data: ", "id", progress, "event: message", unknownOutcome}, 200,
+			[]string{"id", "data: ", "id", progress, "event: message", unknownOutcome},
+			200,
 		},
 		"broken before the first byte": {
 			func(http.ResponseWriter, *http.Request, msg) { cut() },
-			[]string{strings.TrimPrefix(unknownOutcome, "data: ")}, 200,
+			[]string{strings.TrimPrefix(unknownOutcome, "data: ")},
+			200,
 		},
 		"JSON cut short": {
 			func(w http.ResponseWriter, _ *http.Request, _ msg) {
@@ -245,10 +254,13 @@ func TestAnswersThatBreakOff(t *testing.T) {
 				fmt.Fprint(w, `{"jsonrpc":"2.0","id":"c1",`)
 				cut()
 			},
-			[]string{strings.TrimPrefix(unknownOutcome, "data: ")}, 200,
+			[]string{strings.TrimPrefix(unknownOutcome, "data: ")},
+			200,
 		},
-		"redirect": {func(w http.ResponseWriter, r *http.Request, _ msg) { http.Redirect(w, r, "http://evil.example/", 307) }, nil, 502},
-		"503":      {func(w http.ResponseWriter, _ *http.Request, _ msg) { rpcFault(w, 503, -1, "busy") }, nil, 503},
+		"redirect": {func(w http.ResponseWriter, r *http.Request, _ msg) {
+			http.Redirect(w, r, "http://evil.example/", http.StatusTemporaryRedirect)
+		}, nil, 502},
+		"503": {func(w http.ResponseWriter, _ *http.Request, _ msg) { rpcFault(w, 503, -1, "busy") }, nil, 503},
 	} {
 		t.Run(name, func(t *testing.T) {
 			up := newScripted(t, c.play)
@@ -365,7 +377,7 @@ func TestLateAnswersAreDropped(t *testing.T) {
 		asks++
 		sse(w, `data: {"jsonrpc":"2.0","id":1,"method":"elicitation/create","params":{}}`,
 			`data: {"jsonrpc":"2.0","id":"q","method":"roots/list"}`,
-			`data: {"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`,
+			`data: {"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`, //nolint:misspell // the protocol's spelling
 			`data: {"jsonrpc":"2.0","id":`+string(m.ID)+`,"result":{}}`)
 	}
 	s := newSite(t)
@@ -374,7 +386,7 @@ func TestLateAnswersAreDropped(t *testing.T) {
 	lines, _, _ := s.events(callTool, "Mcp-Session-Id", id)
 	want(t, lines, "id", "data: ", `data: {"jsonrpc":"2.0","id":4294967297,"method":"elicitation/create","params":{}}`,
 		`data: {"jsonrpc":"2.0","id":"e1.q","method":"roots/list"}`,
-		`data: {"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":4294967297}}`,
+		`data: {"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":4294967297}}`, //nolint:misspell // the protocol's spelling
 		`data: {"jsonrpc":"2.0","id":"c1","result":{}}`)
 	answer := func(rpcID string) {
 		t.Helper()

@@ -64,7 +64,7 @@ type HTTPUpstream struct {
 	transport *http.Transport
 }
 
-// NewHTTPUpstream returns the upstream at an http or https URL. Nothing is dialled yet. Proxy settings of
+// NewHTTPUpstream returns the upstream at an http or https URL. Nothing is dialed yet. Proxy settings of
 // the environment are not used.
 func NewHTTPUpstream(rawURL string, o HTTPUpstreamOptions) (*HTTPUpstream, error) {
 	u, err := url.Parse(rawURL)

@@ -2,10 +2,10 @@ package gateway_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -152,7 +152,7 @@ type door struct {
 
 func newDoor(tb testing.TB) *door {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	must(tb, err)
 	d := &door{tb: tb, addr: l.Addr().String()}
 	must(tb, l.Close())
@@ -164,7 +164,7 @@ func (d *door) url() string { return "http://" + d.addr }
 
 func (d *door) open(h http.Handler) {
 	d.shut()
-	l, err := net.Listen("tcp", d.addr)
+	l, err := new(net.ListenConfig).Listen(d.tb.Context(), "tcp", d.addr)
 	must(d.tb, err)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -246,9 +246,7 @@ type headers struct {
 func (h headers) RoundTrip(r *http.Request) (*http.Response, error) {
 	if len(h.set) > 0 {
 		r = r.Clone(r.Context())
-		for k, v := range h.set {
-			r.Header[k] = v
-		}
+		maps.Copy(r.Header, h.set)
 	}
 	return h.next.RoundTrip(r)
 }
@@ -314,7 +312,6 @@ func (s *site) session(more ...string) string {
 type server struct {
 	door *door
 	mu   sync.Mutex
-	log  bytes.Buffer
 	opts mcp.StreamableHTTPOptions
 	made []*mcp.Server
 }
@@ -427,7 +424,7 @@ func newTools() *mcp.Server {
 		}
 		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: res.Action}}}, nil, nil
 	})
-	mcp.AddTool(m, &mcp.Tool{Name: "slow"}, func(ctx context.Context, r *mcp.CallToolRequest, in say) (*mcp.CallToolResult, any, error) {
+	mcp.AddTool(m, &mcp.Tool{Name: "slow"}, func(ctx context.Context, r *mcp.CallToolRequest, _ say) (*mcp.CallToolResult, any, error) {
 		_ = r.Session.NotifyProgress(ctx, &mcp.ProgressNotificationParams{ProgressToken: "p", Message: "begun"})
 		<-ctx.Done()
 		return nil, nil, ctx.Err()
