@@ -122,7 +122,7 @@ func barePacked(b *testing.B, e *embedded) (func() error, func()) {
 			for len(waiting) > 0 && len(batch) < journal.MaxBatchEvents {
 				batch = append(batch, <-waiting)
 			}
-			_, err := client.Publish(context.Background(), "dormouse.batch.bare", payload[:300*len(batch)])
+			_, err := client.Publish(b.Context(), "dormouse.batch.bare", payload[:300*len(batch)])
 			for _, done := range batch {
 				done <- err
 			}
@@ -145,7 +145,7 @@ func messageAnEvent(b *testing.B, e *embedded) (func() error, func()) {
 	client := newClient(b, e)
 	payload := make([]byte, 300)
 	return func() error {
-		_, err := client.Publish(context.Background(), "dormouse.batch.bare", payload)
+		_, err := client.Publish(b.Context(), "dormouse.batch.bare", payload)
 		return err
 	}, func() {}
 }
@@ -254,7 +254,7 @@ func BenchmarkLone(b *testing.B) {
 	client := newClient(b, e)
 	payload := make([]byte, 600)
 	bare := func() error {
-		_, err := client.Publish(context.Background(), "dormouse.batch.bare", payload)
+		_, err := client.Publish(b.Context(), "dormouse.batch.bare", payload)
 		return err
 	}
 	var took [2][]time.Duration

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/nats-io/nats.go"
 	js "github.com/nats-io/nats.go/jetstream"
@@ -37,22 +38,23 @@ const (
 // publishError translates why a publish failed. Only what surely happened before anything was stored
 // becomes journal.ErrConflict or journal.ErrUnavailable; the rest is in doubt.
 func publishError(ctx context.Context, err error) error {
-	var api *js.APIError
 	switch {
-	case errors.As(err, &api):
-		switch api.ErrorCode {
-		case js.JSErrCodeStreamWrongLastSequence, js.JSErrCodeStreamWrongLastSequenceConstant:
-			return fmt.Errorf("publish: %w: %w", journal.ErrConflict, err)
-		case codeSystemUnavailable, codeNotLeader, codeSequenceNotReady:
-			return unavailable("publish", err)
-		}
-	case errors.Is(err, js.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders),
+	case hasCode(err, js.JSErrCodeStreamWrongLastSequence, js.JSErrCodeStreamWrongLastSequenceConstant):
+		return fmt.Errorf("publish: %w: %w", journal.ErrConflict, err)
+	case hasCode(err, codeSystemUnavailable, codeNotLeader, codeSequenceNotReady),
+		errors.Is(err, js.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders),
 		errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrConnectionDraining):
 		return unavailable("publish", err)
 	case ctx.Err() != nil:
 		return fmt.Errorf("publish: %w", context.Cause(ctx))
 	}
 	return fmt.Errorf("publish: %w", err)
+}
+
+// hasCode reports whether err is the server's answer with one of the codes.
+func hasCode(err error, codes ...js.ErrorCode) bool {
+	var api *js.APIError
+	return errors.As(err, &api) && slices.Contains(codes, api.ErrorCode)
 }
 
 // askError translates why a question to the stream's leader was not answered.

@@ -173,11 +173,7 @@ func (s *Keys) Delete(ctx context.Context, name seal.KeyName) error {
 		return askError(ctx, "delete key", err)
 	}
 	err = s.j.keys.SecureDeleteMsg(connected, m.Sequence)
-	var api *js.APIError
-	if errors.As(err, &api) && api.ErrorCode == codeDeleteMissing {
-		return nil // somebody else was faster
-	}
-	if err != nil {
+	if err != nil && !hasCode(err, codeDeleteMissing) { // else somebody else was faster
 		return askError(ctx, "delete key", err)
 	}
 	return nil

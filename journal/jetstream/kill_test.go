@@ -39,6 +39,12 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if config := os.Getenv(nodeConfig); config != "" {
+		if err := node(config); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
 	goleak.VerifyTestMain(m)
 }
 
@@ -101,6 +107,7 @@ func numbered(n uint64) journal.Event {
 // TestKill kills a process that appends with SIGKILL, at random moments from its very start, again and
 // again on one data folder: whatever it had acknowledged is there, where it said, and the history is whole.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	kills := 5
 	if n, err := strconv.Atoi(os.Getenv(killTimes)); err == nil {
 		kills = n

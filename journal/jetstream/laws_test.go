@@ -13,7 +13,10 @@ import (
 )
 
 func TestLaws(t *testing.T) {
-	journaltest.Run(t, func(t *testing.T) journaltest.Harness { return start(t, t.TempDir()).harness() })
+	journaltest.Run(t, func(t *testing.T) journaltest.Harness {
+		t.Helper()
+		return start(t, t.TempDir()).harness()
+	})
 }
 
 // embedded is a server on a folder, a connection to it and the journal in it.
@@ -24,19 +27,19 @@ type embedded struct {
 	*jetstream.Journal
 }
 
-func start(t testing.TB, dir string) *embedded {
-	t.Helper()
+func start(tb testing.TB, dir string) *embedded {
+	tb.Helper()
 	s, err := jetstream.StartServer(jetstream.ServerOptions{Dir: dir})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	e := &embedded{dir: dir, server: s}
-	t.Cleanup(e.stop)
+	tb.Cleanup(e.stop)
 	if e.nc, err = s.Connect(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	if e.Journal, err = jetstream.Open(t.Context(), e.nc, jetstream.Options{Create: true}); err != nil {
-		t.Fatal(err)
+	if e.Journal, err = jetstream.Open(tb.Context(), e.nc, jetstream.Options{Create: true}); err != nil {
+		tb.Fatal(err)
 	}
 	return e
 }

@@ -6,13 +6,11 @@ import (
 	"fmt"
 	"net"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	js "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/dormouse-mcp/dormouse/journal"
 	"github.com/dormouse-mcp/dormouse/journal/commit"
@@ -101,6 +99,7 @@ func (f *follower) end(t *testing.T) {
 
 // A server that goes away and comes back: appends fail at once meanwhile, accesses wait, readers go on.
 func TestServerRestart(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := listen(t, server.Options{Port: -1, StoreDir: dir})
 	at := port(s)
@@ -217,6 +216,7 @@ func urls(servers []*server.Server) (url string) {
 }
 
 func TestClusterLaws(t *testing.T) {
+	t.Parallel()
 	servers := cluster(t)
 	n := 0
 	journaltest.Run(t, func(t *testing.T) journaltest.Harness {
@@ -236,91 +236,4 @@ func TestClusterLaws(t *testing.T) {
 			},
 		}
 	})
-}
-
-// The leader of the stream goes away under load: nothing acknowledged is lost, nothing is there twice.
-func TestClusterLosesItsLeader(t *testing.T) {
-	servers := cluster(t)
-	j := connect(t, urls(servers), jetstream.Options{Replicas: 3})
-	f := follow(t, j)
-	c := newCommitter(t, j)
-	var numbers atomic.Uint64
-	var mu sync.Mutex
-	acknowledged := make(map[uint64]journal.Position)
-	refused := make(map[uint64]bool)
-	appending, stop := context.WithCancel(t.Context())
-	var callers sync.WaitGroup
-	for range 8 {
-		callers.Go(func() {
-			for appending.Err() == nil {
-				n := numbers.Add(1)
-				pos, err := c.Append(t.Context(), numbered(n))
-				mu.Lock()
-				switch {
-				case err == nil:
-					acknowledged[n] = pos
-				case !errors.Is(err, journal.ErrOutcomeUnknown):
-					refused[n] = true
-				}
-				mu.Unlock()
-				if err != nil {
-					<-time.After(10 * time.Millisecond)
-				}
-			}
-		})
-	}
-	f.reaches(t, 100)
-	leader := leaderOf(t, urls(servers), "DORMOUSE_BATCHES")
-	for _, s := range servers {
-		if s.Name() == leader {
-			halt(s)
-		}
-	}
-	before := c.Stats().Last
-	f.reaches(t, before+200)
-	stop()
-	callers.Wait()
-	if err := c.Close(t.Context()); err != nil {
-		t.Error(err)
-	}
-	f.reaches(t, c.Stats().Last)
-	f.end(t)
-	h, err := journaltest.ReadHistory(t.Context(), j, journaltest.Codec{}, j.ID())
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := make(map[uint64]journal.Position)
-	for pos, e := range h.Events {
-		if other, twice := at[e.Call.Number]; twice {
-			t.Errorf("event %d is at %v and %v", e.Call.Number, other, pos)
-		}
-		at[e.Call.Number] = pos
-		if refused[e.Call.Number] {
-			t.Errorf("event %d was refused and is at %v", e.Call.Number, pos)
-		}
-	}
-	for n, pos := range acknowledged {
-		if at[n] != pos {
-			t.Errorf("event %d was acknowledged at %v and is at %v", n, pos, at[n])
-		}
-	}
-	t.Logf("%d acknowledged, %d refused, %+v", len(acknowledged), len(refused), c.Stats())
-}
-
-func leaderOf(t *testing.T, url, stream string) string {
-	t.Helper()
-	nc, err := jetstream.Connect(url, jetstream.ConnectOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	client, err := js.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := client.Stream(t.Context(), stream)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s.CachedInfo().Cluster.Leader
 }

@@ -51,8 +51,7 @@ const maxInProcess = 32 * time.Millisecond
 // before on that subject. It may acknowledge a message a moment before it is done with it, so this does
 // not mean that the sequence differs.
 func inProcess(err error) bool {
-	var api *js.APIError
-	return errors.As(err, &api) && api.ErrorCode == js.JSErrCodeStreamWrongLastSequenceConstant
+	return hasCode(err, js.JSErrCodeStreamWrongLastSequenceConstant)
 }
 
 // Last returns the last message on w's subject by the word of the stream's leader, or journal.ErrNoMessage.

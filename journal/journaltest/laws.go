@@ -32,13 +32,20 @@ type Harness struct {
 	Restart func(t *testing.T) Harness
 }
 
+// underTest is a journal, and the test that a law fails.
+type underTest struct {
+	Harness
+
+	t *testing.T
+}
+
 // Run holds a journal against the laws of commit.Port, replay.Source and seal.KeyStore, alone and under a
 // committer. fresh is called for each law.
 func Run(t *testing.T, fresh func(t *testing.T) Harness) {
 	t.Helper()
 	for _, law := range []struct {
 		name string
-		hold func(t *testing.T, h Harness)
+		hold func(underTest)
 	}{
 		{"publish in order", publishInOrder},
 		{"publish expects the last sequence", publishExpects},
@@ -62,7 +69,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Harness) {
 		{"a foreign batch ends a committer", foreignEndsCommitter},
 		{"all is there after a restart", survivesRestart},
 	} {
-		t.Run(law.name, func(t *testing.T) { law.hold(t, fresh(t)) })
+		t.Run(law.name, func(t *testing.T) { law.hold(underTest{Harness: fresh(t), t: t}) })
 	}
 }
 
@@ -99,7 +106,8 @@ func fill(t *testing.T, j Journal, n int) journal.WriterID {
 	return w
 }
 
-func publishInOrder(t *testing.T, h Harness) {
+func publishInOrder(u underTest) {
+	t, h := u.t, u.Harness
 	start := journal.InstantOf(time.Now())
 	fill(t, h.Journal, 20)
 	messages, err := ReadAll(within(t), h.Journal, 0)
@@ -119,7 +127,8 @@ func publishInOrder(t *testing.T, h Harness) {
 	}
 }
 
-func publishExpects(t *testing.T, h Harness) {
+func publishExpects(u underTest) {
+	t, h := u.t, u.Harness
 	ctx, j, w := within(t), h.Journal, journal.NewWriterID()
 	conflict := func(expected journal.Seq) {
 		t.Helper()
@@ -144,7 +153,8 @@ func publishExpects(t *testing.T, h Harness) {
 	}
 }
 
-func publishHasOneWinner(t *testing.T, h Harness) {
+func publishHasOneWinner(u underTest) {
+	t, h := u.t, u.Harness
 	w := journal.NewWriterID()
 	var last journal.Seq
 	for range 10 {
@@ -177,7 +187,8 @@ func publishHasOneWinner(t *testing.T, h Harness) {
 	}
 }
 
-func publishCopies(t *testing.T, h Harness) {
+func publishCopies(u underTest) {
+	t, h := u.t, u.Harness
 	data := payload(1)
 	w := journal.NewWriterID()
 	_, err := h.Journal.Publish(within(t), w, 0, data)
@@ -190,7 +201,8 @@ func publishCopies(t *testing.T, h Harness) {
 	}
 }
 
-func lastAndBounds(t *testing.T, h Harness) {
+func lastAndBounds(u underTest) {
+	t, h := u.t, u.Harness
 	ctx, j := within(t), h.Journal
 	if b, err := j.Bounds(ctx); err != nil || b != (journal.Bounds{First: 1}) {
 		t.Errorf("an empty stream holds %v, %v", b, err)
@@ -222,7 +234,8 @@ func lastAndBounds(t *testing.T, h Harness) {
 	}
 }
 
-func endedContext(t *testing.T, h Harness) {
+func endedContext(u underTest) {
+	t, h := u.t, u.Harness
 	ctx, cancel := context.WithCancelCause(within(t))
 	why := errors.New("enough")
 	cancel(why)

@@ -45,7 +45,8 @@ func access(n, i int) journal.Event {
 	}
 }
 
-func committersShare(t *testing.T, h Harness) {
+func committersShare(u underTest) {
+	t, h := u.t, u.Harness
 	s := newSealed()
 	const committers, callers, each = 3, 8, 25
 	var wg sync.WaitGroup
@@ -91,7 +92,8 @@ func committersShare(t *testing.T, h Harness) {
 	}
 }
 
-func committerOutlivesTrim(t *testing.T, h Harness) {
+func committerOutlivesTrim(u underTest) {
+	t, h := u.t, u.Harness
 	c := newSealed().committer(t, h.Journal)
 	_, err := c.Append(within(t), access(0, 0))
 	must(t, err)
@@ -122,7 +124,8 @@ func (d *deaf) Publish(ctx context.Context, w journal.WriterID, expected journal
 	return seq, err
 }
 
-func committerMeetsItself(t *testing.T, h Harness) {
+func committerMeetsItself(u underTest) {
+	t, h := u.t, u.Harness
 	s := newSealed()
 	c := s.committer(t, &deaf{Journal: h.Journal, losses: 3})
 	for want := journal.Seq(1); want <= 3; want++ {
@@ -138,7 +141,8 @@ func committerMeetsItself(t *testing.T, h Harness) {
 	}
 }
 
-func foreignEndsCommitter(t *testing.T, h Harness) {
+func foreignEndsCommitter(u underTest) {
+	t, h := u.t, u.Harness
 	c := newSealed().committer(t, h.Journal)
 	_, err := c.Append(within(t), access(0, 0))
 	must(t, err)
@@ -151,7 +155,8 @@ func foreignEndsCommitter(t *testing.T, h Harness) {
 	}
 }
 
-func survivesRestart(t *testing.T, h Harness) {
+func survivesRestart(u underTest) {
+	t, h := u.t, u.Harness
 	if h.Restart == nil {
 		return // nothing outlives the process
 	}

@@ -12,7 +12,8 @@ import (
 	"github.com/dormouse-mcp/dormouse/journal/seal"
 )
 
-func keysLaw(t *testing.T, h Harness) {
+func keysLaw(u underTest) {
+	t, h := u.t, u.Harness
 	ctx, keys := within(t), h.Keys
 	a, b := journal.TenantID{1}, journal.TenantID{2}
 	names := []seal.KeyName{
@@ -70,7 +71,8 @@ func all(t *testing.T, h Harness) (keys []seal.WrappedKey) {
 	return keys
 }
 
-func keysHaveOneCreator(t *testing.T, h Harness) {
+func keysHaveOneCreator(u underTest) {
+	t, h := u.t, u.Harness
 	for round := range 10 {
 		name := seal.KeyName{Tenant: journal.TenantID{9}, Key: journal.KeyID(fmt.Sprintf("key-%d", round)), Wrap: "ring"}
 		var winners atomic.Int32

@@ -11,7 +11,8 @@ import (
 	"github.com/dormouse-mcp/dormouse/journal"
 )
 
-func readFromAnywhere(t *testing.T, h Harness) {
+func readFromAnywhere(u underTest) {
+	t, h := u.t, u.Harness
 	fill(t, h.Journal, 30)
 	for _, after := range []journal.Seq{0, 1, 17, 29, 30} {
 		messages, err := ReadAll(within(t), h.Journal, after)
@@ -31,7 +32,8 @@ func readFromAnywhere(t *testing.T, h Harness) {
 	}
 }
 
-func readFollows(t *testing.T, h Harness) {
+func readFollows(u underTest) {
+	t, h := u.t, u.Harness
 	ctx := within(t)
 	seen := make(chan journal.Seq)
 	end := make(chan error, 1)
@@ -63,7 +65,8 @@ func readFollows(t *testing.T, h Harness) {
 	must(t, <-end)
 }
 
-func readStops(t *testing.T, h Harness) {
+func readStops(u underTest) {
+	t, h := u.t, u.Harness
 	fill(t, h.Journal, 50)
 	why := errors.New("enough")
 	for _, at := range []journal.Seq{10, 50} { // in the middle, and while it waits for more
@@ -92,7 +95,8 @@ func readStops(t *testing.T, h Harness) {
 	}
 }
 
-func readReportsGap(t *testing.T, h Harness) {
+func readReportsGap(u underTest) {
+	t, h := u.t, u.Harness
 	fill(t, h.Journal, 10)
 	must(t, h.Remove(within(t), 5))
 	must(t, h.Remove(within(t), 6))
@@ -118,7 +122,8 @@ func wantGap(t *testing.T, err error, after, next journal.Seq) {
 	}
 }
 
-func readReportsTrim(t *testing.T, h Harness) {
+func readReportsTrim(u underTest) {
+	t, h := u.t, u.Harness
 	fill(t, h.Journal, 10)
 	must(t, h.Journal.Trim(within(t), 6))
 	never := func(m journal.Message) error {
@@ -134,7 +139,8 @@ func readReportsTrim(t *testing.T, h Harness) {
 	wantGap(t, h.Journal.Read(within(t), 5, never), 5, 11)
 }
 
-func readReportsShorter(t *testing.T, h Harness) {
+func readReportsShorter(u underTest) {
+	t, h := u.t, u.Harness
 	fill(t, h.Journal, 5)
 	err := h.Journal.Read(within(t), 6, func(journal.Message) error { return nil })
 	if !errors.Is(err, journal.ErrDamaged) {
@@ -142,7 +148,8 @@ func readReportsShorter(t *testing.T, h Harness) {
 	}
 }
 
-func manyReaders(t *testing.T, h Harness) {
+func manyReaders(u underTest) {
+	t, h := u.t, u.Harness
 	const n, readers = 200, 5
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -168,7 +175,8 @@ func manyReaders(t *testing.T, h Harness) {
 }
 
 // largeBatches reads more than any buffer on the way holds.
-func largeBatches(t *testing.T, h Harness) {
+func largeBatches(u underTest) {
+	t, h := u.t, u.Harness
 	const n = 200
 	w := journal.NewWriterID()
 	data := bytes.Repeat([]byte("dormouse"), journal.MaxBatchBytes/8)

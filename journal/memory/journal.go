@@ -59,16 +59,15 @@ func (j *Journal) Publish(ctx context.Context, w journal.WriterID, expected jour
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.faults.down || f.Kind == Unavailable {
+	switch {
+	case j.faults.down, f.Kind == Unavailable:
 		return 0, fmt.Errorf("memory journal: %w", journal.ErrUnavailable)
-	}
-	switch f.Kind {
-	case LostMessage:
+	case f.Kind == LostMessage:
 		return 0, j.silence(ctx)
-	case LateMessage:
+	case f.Kind == LateMessage:
 		j.storeLater(f.Late, w, expected, data)
 		return 0, fmt.Errorf("memory journal: %w", errNoAnswer)
-	case Conflict:
+	case f.Kind == Conflict:
 		return 0, journal.ErrConflict
 	}
 	seq, err := j.store(w, expected, data)
