@@ -204,7 +204,9 @@ func appendRound(ctx context.Context, a appender, callers int, d time.Duration) 
 	end := begin.Add(d)
 	for caller := range callers {
 		wg.Go(func() {
-			done, waits, err := appendUntil(ctx, a, caller, end)
+			own, free := context.WithCancel(ctx) // as each request has its own
+			defer free()
+			done, waits, err := appendUntil(own, a, caller, end)
 			if err != nil {
 				cancel(err)
 			}
