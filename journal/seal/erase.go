@@ -111,3 +111,21 @@ func (v *Vault) Forget(t journal.TenantID, keys ...journal.KeyID) {
 	}
 	delete(v.tenants, t)
 }
+
+// ForgetErased is Forget for all keys that are kept ready and that the journal calls erased; see ConsultErased.
+// Call it when an erasure was folded.
+func (v *Vault) ForgetErased() {
+	v.mu.RLock()
+	ready := make([]erasedKey, 0, len(v.tenants))
+	for t, loaded := range v.tenants {
+		for id := range loaded.keys {
+			ready = append(ready, erasedKey{t, id})
+		}
+	}
+	v.mu.RUnlock()
+	for _, k := range ready {
+		if v.isErased(k.tenant, k.key) {
+			v.Forget(k.tenant, k.key)
+		}
+	}
+}

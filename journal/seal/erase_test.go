@@ -172,3 +172,29 @@ func TestEraseAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// Another replica erased a key that this one keeps ready: once the journal says so it seals nothing more, and
+// is not kept.
+func TestErasedByAnotherReplica(t *testing.T) {
+	gone := map[journal.KeyID]bool{}
+	v := seal.NewVault(seal.GenerateKeyring(), &store{})
+	v.ConsultErased(func(_ journal.TenantID, k journal.KeyID) bool { return gone[k] })
+	other := journal.TenantID{9}
+	id, blob := sealed(t, v, acme, "x")
+	otherID, otherBlob := sealed(t, v, other, "y")
+	gone[id] = true
+	if now, _ := key(t, v, acme); now == id {
+		t.Fatal("an erased key is used")
+	}
+	gone[otherID] = true
+	v.ForgetErased()
+	for _, k := range []struct {
+		tenant journal.TenantID
+		id     journal.KeyID
+		blob   journal.Sealed
+	}{{acme, id, blob}, {other, otherID, otherBlob}} {
+		if _, err := v.Open(t.Context(), k.tenant, k.id, journal.PurposeContext, journal.Ref{5}, k.blob); !errors.Is(err, journal.ErrKeyErased) {
+			t.Fatal(err)
+		}
+	}
+}

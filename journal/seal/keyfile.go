@@ -92,6 +92,18 @@ func Save(path string, k *Keyring) error {
 	return nil
 }
 
+// SaveNew is Save for a file that must not be there yet: it fails with fs.ErrExist rather than replace one.
+func SaveNew(path string, k *Keyring) error {
+	err := write(path, k, os.Link)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return &KeyFileError{Path: path, Err: err, Hint: "name another file: one that is there may be a keyring, and is not replaced"}
+	case err != nil:
+		return &KeyFileError{Path: path, Err: err, Hint: "the folder must exist and be writable"}
+	}
+	return nil
+}
+
 // write puts the keyring on the disk under another name, then gives it its name by means of publish.
 func write(path string, k *Keyring, publish func(from, to string) error) (err error) {
 	dir := filepath.Dir(path)

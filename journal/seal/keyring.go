@@ -7,7 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
-	"strconv"
+	"time"
 
 	"github.com/dormouse-mcp/dormouse/journal"
 )
@@ -33,8 +33,13 @@ func newSecret() (s secret) {
 
 // ringKey is one key of a ring.
 type ringKey struct {
-	id  journal.KeyID
-	key secret
+	id   journal.KeyID
+	key  secret
+	made time.Time // whole seconds, UTC; zero = not known
+}
+
+func newRingKey(id journal.KeyID) ringKey {
+	return ringKey{id: id, key: newSecret(), made: time.Now().UTC().Truncate(time.Second)}
 }
 
 // ring is the keys of one purpose. New things are sealed under the current one; the others open what was
@@ -72,8 +77,8 @@ type Keyring struct {
 func GenerateKeyring() *Keyring {
 	naming := newSecret()
 	return &Keyring{
-		journal: ring{keys: []ringKey{{id: "j1", key: newSecret()}}},
-		tenant:  ring{keys: []ringKey{{id: "t1", key: newSecret()}}},
+		journal: ring{keys: []ringKey{newRingKey("j1")}},
+		tenant:  ring{keys: []ringKey{newRingKey("t1")}},
 		naming:  &naming,
 	}
 }
@@ -121,36 +126,6 @@ func (k *Keyring) ring(r Ring) *ring {
 		return &k.tenant
 	default:
 		return &ring{}
-	}
-}
-
-// Rotate returns a copy whose ring r has a new current key, with the next free number as its ID (j2, t2),
-// and that ID. The older keys stay for what they have sealed.
-//
-// Save the copy before anything is sealed under it, and give it to every replica before one of them
-// uses it. It fails with journal.ErrKeyMissing if the ring is empty.
-func (k *Keyring) Rotate(r Ring) (*Keyring, journal.KeyID, error) {
-	next := &Keyring{
-		journal: ring{keys: slices.Clone(k.journal.keys), current: k.journal.current},
-		tenant:  ring{keys: slices.Clone(k.tenant.keys), current: k.tenant.current},
-		naming:  k.naming,
-	}
-	to := next.ring(r)
-	if len(to.keys) == 0 {
-		return nil, "", fmt.Errorf("rotate the %s ring: %w", r, journal.ErrKeyMissing)
-	}
-	id := freeID(to, string(r[:1]))
-	to.keys = append(to.keys, ringKey{id: id, key: newSecret()})
-	to.current = len(to.keys) - 1
-	return next, id, nil
-}
-
-func freeID(r *ring, prefix string) journal.KeyID {
-	for n := len(r.keys) + 1; ; n++ {
-		id := journal.KeyID(prefix + strconv.Itoa(n))
-		if _, taken := r.find(id); !taken {
-			return id
-		}
 	}
 }
 

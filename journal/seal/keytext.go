@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/dormouse-mcp/dormouse/journal"
 )
@@ -18,11 +19,11 @@ const readingPreamble = `# A reading keyring of a Dormouse journal: it opens the
 
 // Text returns the keyring's text form, one key a line:
 //
-//	journal ID KEY [current]
-//	tenant ID KEY [current]
+//	journal ID KEY [MADE] [current]
+//	tenant ID KEY [MADE] [current]
 //	naming KEY
 //
-// KEY is 32 bytes in standard base64. Lines that begin with '#' are comments. The method is not called
+// KEY is 32 bytes in standard base64, MADE when it was made (RFC 3339, whole seconds, UTC). Lines that begin with '#' are comments. The method is not called
 // MarshalText, so that no encoder or logger that is handed a Keyring writes its keys.
 func (k *Keyring) Text() []byte {
 	var b bytes.Buffer
@@ -35,6 +36,9 @@ func (k *Keyring) Text() []byte {
 		r := k.ring(name)
 		for i := range r.keys {
 			fmt.Fprintf(&b, "%s %s %s", name, r.keys[i].id, base64.StdEncoding.EncodeToString(r.keys[i].key[:]))
+			if made := r.keys[i].made; !made.IsZero() {
+				b.WriteString(" " + made.Format(time.RFC3339))
+			}
 			if i == r.current {
 				b.WriteString(" current")
 			}
@@ -92,8 +96,8 @@ func (p *keyringParser) line(fields []string) string {
 }
 
 func (p *keyringParser) ringLine(name Ring, fields []string) string {
-	if len(fields) != 2 && len(fields) != 3 {
-		return "want RING ID KEY [current]"
+	if len(fields) < 2 || len(fields) > 4 {
+		return "want RING ID KEY [MADE] [current]"
 	}
 	r, id := p.k.ring(name), journal.KeyID(fields[0])
 	if !validID(id) {
@@ -106,18 +110,35 @@ func (p *keyringParser) ringLine(name Ring, fields []string) string {
 	if what != "" {
 		return what
 	}
-	r.keys = append(r.keys, ringKey{id: id, key: key})
-	if len(fields) == 2 {
+	made, rest, what := madeAt(fields[2:])
+	if what != "" {
+		return what
+	}
+	r.keys = append(r.keys, ringKey{id: id, key: key, made: made})
+	if len(rest) == 0 {
 		return ""
 	}
-	switch {
-	case fields[2] != "current":
-		return "want \"current\" or nothing behind the key"
-	case p.current[name]:
+	if p.current[name] {
 		return fmt.Sprintf("the %s ring has a current key already", name)
 	}
 	p.current[name], r.current = true, len(r.keys)-1
 	return ""
+}
+
+// madeAt reads what stands behind a key: a time, the word current, or both; rest is that word.
+func madeAt(fields []string) (made time.Time, rest []string, what string) {
+	const wrong = "want the time at which it was made, then \"current\", or nothing behind the key"
+	if len(fields) > 0 && fields[0] != "current" {
+		at, err := time.Parse(time.RFC3339, fields[0])
+		if err != nil || at.IsZero() || at.Format(time.RFC3339) != fields[0] || at.Location() != time.UTC {
+			return made, nil, wrong
+		}
+		made, fields = at, fields[1:]
+	}
+	if len(fields) > 1 || len(fields) == 1 && fields[0] != "current" {
+		return made, nil, wrong
+	}
+	return made, fields, ""
 }
 
 func (p *keyringParser) namingLine(fields []string) string {

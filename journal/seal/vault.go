@@ -66,7 +66,10 @@ func (v *Vault) ConsultErased(fn func(journal.TenantID, journal.KeyID) bool) { v
 // unwraps, and those of the store.
 func (v *Vault) Key(ctx context.Context, t journal.TenantID) (journal.KeyID, journal.Fingerprint, error) {
 	if k := v.cached(t).current(); k != nil {
-		return k.id, k.fingerprint, nil
+		if !v.isErased(t, k.id) {
+			return k.id, k.fingerprint, nil
+		}
+		v.Forget(t, k.id) // another replica erased it
 	}
 	k, err := v.currentKey(ctx, t)
 	if err != nil {
