@@ -135,6 +135,7 @@ const (
 	ReasonAdmin                     // an operator
 	ReasonEvicted                   // the upstream can no longer serve it
 	ReasonErased                    // its tenant was erased
+	ReasonLostKey                   // its tenant's key is lost, and an operator accepted that
 )
 
 // Outcome says how a request ended. Zero means that it has not.

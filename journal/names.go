@@ -11,7 +11,7 @@ var (
 		KindTenantErased: "tenant-erased", KindLossAccepted: "loss-accepted", KindHistoryRead: "history-read",
 	}
 	sourceNames  = [...]string{SourceClient: "client", SourceImport: "import"}
-	reasonNames  = [...]string{ReasonClient: "client", ReasonAdmin: "admin", ReasonEvicted: "evicted", ReasonErased: "erased"}
+	reasonNames  = [...]string{ReasonClient: "client", ReasonAdmin: "admin", ReasonEvicted: "evicted", ReasonErased: "erased", ReasonLostKey: "lost-key"}
 	outcomeNames = [...]string{
 		OutcomeOK: "ok", OutcomeToolError: "tool-error", OutcomeRPCError: "rpc-error", OutcomeRefused: "refused",
 		OutcomeUnavailable: "unavailable", OutcomeCanceled: "canceled", OutcomeBroken: "broken",

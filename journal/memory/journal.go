@@ -15,8 +15,9 @@ import (
 
 // Journal implements commit.Port and replay.Source. Safe for concurrent use.
 type Journal struct {
-	id   journal.ID
-	keys Keys
+	id    journal.ID
+	keys  Keys
+	marks Marks
 
 	mu       sync.Mutex
 	messages []message // by sequence; holes are missing
@@ -167,6 +168,8 @@ func (j *Journal) next(after journal.Seq) (journal.Message, <-chan struct{}, err
 		return journal.Message{}, nil, fmt.Errorf("%w: it ends at %d, before %d", journal.ErrDamaged, j.last, after)
 	case after+1 < j.first:
 		return journal.Message{}, nil, &journal.GapError{After: after, Next: j.first}
+	case i == len(j.messages) && after < j.last: // the last messages are missing
+		return journal.Message{}, nil, &journal.GapError{After: after, Next: j.last + 1}
 	case i == len(j.messages):
 		return journal.Message{}, j.changed, nil
 	case j.messages[i].Seq != after+1:
