@@ -229,17 +229,28 @@ func TestIdleWriterOutlivesATrim(t *testing.T) {
 	})
 }
 
-func TestTrimWhileInDoubtIsTheEnd(t *testing.T) {
+// The batch in doubt cannot have been trimmed away: what was trimmed is older.
+func TestTrimWhileInDoubt(t *testing.T) {
+	for name, known := range map[string]journal.Seq{"by itself": 1, "by its basis": 2} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, func(o *commit.Options) {
+					o.Basis = func() journal.Basis { return journal.Basis{Seq: known} }
+				})
+				trimWhileInDoubt(t, r, known)
+				pos, err := r.Append(t.Context(), event(2))
+				if want := (journal.Position{Seq: known + 1}); err != nil || pos != want {
+					t.Errorf("append: %v, %v", pos, err)
+				}
+			})
+		})
+	}
+}
+
+func TestTrimThatMayHaveTakenABatchIsTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil)
-		if _, err := r.Append(t.Context(), event(1)); err != nil {
-			t.Fatal(err)
-		}
-		r.stream.Inject(faults(memory.Fault{Kind: memory.LostMessage}))
-		go func() {
-			time.Sleep(time.Second)
-			_ = r.stream.Trim(t.Context(), 2)
-		}()
+		trimWhileInDoubt(t, r, 2)
 		if _, err := r.Append(t.Context(), event(2)); !errors.Is(err, journal.ErrOutcomeUnknown) {
 			t.Errorf("append: %v", err)
 		}
@@ -248,6 +259,25 @@ func TestTrimWhileInDoubtIsTheEnd(t *testing.T) {
 		}
 		_ = r.Close(t.Context())
 	})
+}
+
+// trimWhileInDoubt fills the stream with n messages, of which the first is the committer's. The next
+// publish will be lost, and all n messages trimmed away before it is tried again.
+func trimWhileInDoubt(t *testing.T, r *rig, n journal.Seq) {
+	t.Helper()
+	if _, err := r.Append(t.Context(), event(1)); err != nil {
+		t.Fatal(err)
+	}
+	for range n - 1 {
+		if _, err := r.stream.Publish(t.Context(), journal.NewWriterID(), 0, []byte("another's")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.stream.Inject(faults(memory.Fault{Kind: memory.LostMessage}))
+	go func() {
+		time.Sleep(time.Second)
+		_ = r.stream.Trim(t.Context(), n+1)
+	}()
 }
 
 // A stream that swallows everything does not hold callers for ever.

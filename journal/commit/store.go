@@ -69,7 +69,7 @@ func (c *Committer) resolve(ctx context.Context, b *batch) (journal.Seq, error) 
 	m, err := c.o.Port.Last(ctx, c.o.Writer)
 	switch {
 	case errors.Is(err, journal.ErrNoMessage):
-		return 0, c.resolveEmpty(ctx, b.inDoubt)
+		return 0, c.resolveEmpty(ctx, b)
 	case err != nil && b.inDoubt:
 		return 0, fmt.Errorf("read the writer's last message: %w", err)
 	case err != nil: // a conflict stores nothing
@@ -86,21 +86,24 @@ func (c *Committer) resolve(ctx context.Context, b *batch) (journal.Seq, error) 
 }
 
 // resolveEmpty finds out why there is no message on the own subject: an idle writer's last batch may have
-// been trimmed away. If a copy of the batch is in doubt, it may have been stored and trimmed away as well.
-func (c *Committer) resolveEmpty(ctx context.Context, inDoubt bool) error {
+// been trimmed away. Then copies that are in doubt can be stored no more, because they expect it. Only one
+// that was stored before and trimmed away too would go unnoticed; it came after all that was known when it
+// was frozen.
+func (c *Committer) resolveEmpty(ctx context.Context, b *batch) error {
 	if c.expect == 0 {
 		return errAgain
 	}
+	known := max(c.last, b.header.Basis.Seq)
 	bounds, err := c.o.Port.Bounds(ctx)
 	switch {
-	case err != nil && inDoubt:
+	case err != nil && b.inDoubt:
 		return fmt.Errorf("read the stream's bounds: %w", err)
 	case err != nil:
 		return fmt.Errorf("%w: read the stream's bounds: %w", errAgain, err)
 	case c.last >= bounds.First:
 		return fatalError{fmt.Errorf("%w: this writer's last batch, at %d, is gone", journal.ErrDamaged, c.last)}
-	case inDoubt:
-		return fatalError{fmt.Errorf("the stream was trimmed to %d while a batch after %d was in doubt", bounds.First, c.last)}
+	case b.inDoubt && bounds.First > known+1:
+		return fatalError{fmt.Errorf("the stream was trimmed to %d while a batch after %d was in doubt", bounds.First, known)}
 	default:
 		c.expect = 0
 		return errAgain

@@ -71,9 +71,9 @@ type reader struct {
 	backoff time.Duration
 	shorter time.Time // since when the stream ends before after
 
-	mu      sync.Mutex // held while fn runs
-	after   journal.Seq
-	stopped bool
+	mu    sync.Mutex // held while fn runs
+	after journal.Seq
+	turn  int // counts up when a subscription ends: late messages of an older one are not handled
 }
 
 func (r *reader) pause(ctx context.Context) error {
@@ -97,7 +97,8 @@ func (r *reader) subscribe(ctx context.Context) error {
 	status := r.j.nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
 	defer r.j.nc.RemoveStatusListener(status)
 	broken := make(chan error, 1)
-	sub, err := consumer.Consume(r.handle, js.PullMaxBytes(pullBytes), js.PullHeartbeat(heartbeat),
+	turn := r.turn
+	sub, err := consumer.Consume(func(m js.Msg) { r.handle(turn, m) }, js.PullMaxBytes(pullBytes), js.PullHeartbeat(heartbeat),
 		js.ConsumeErrHandler(func(_ js.ConsumeContext, err error) {
 			select {
 			case broken <- err:
@@ -124,7 +125,7 @@ func (r *reader) subscribe(ctx context.Context) error {
 // fn was not to be called any more, or else err.
 func (r *reader) stop(sub js.ConsumeContext, err error) error {
 	r.mu.Lock()
-	r.stopped = true
+	r.turn++
 	r.mu.Unlock()
 	sub.Stop()
 	select {
@@ -152,21 +153,18 @@ func (r *reader) checkBounds(ctx context.Context) error {
 	default:
 		return fmt.Errorf("%w: the stream ends at %d, but %d was read before", journal.ErrDamaged, b.Last, r.after)
 	}
-	r.mu.Lock()
-	r.stopped = false
-	r.mu.Unlock()
 	return nil
 }
 
 // handle passes a message on. It runs on the subscription's goroutine.
-func (r *reader) handle(m js.Msg) {
+func (r *reader) handle(turn int, m js.Msg) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.stopped {
+	if turn != r.turn {
 		return
 	}
 	if err := r.pass(m); err != nil {
-		r.stopped = true
+		r.turn++
 		r.end <- err
 	}
 }
