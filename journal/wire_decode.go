@@ -13,14 +13,20 @@ import (
 // The events share memory with meta and sealed, which must not change any more, and with one another:
 // keeping one string or slice of an event keeps the whole batch, so copy what is kept for long.
 func DecodeEvents(h *Header, meta, sealed []byte) (*Batch, error) {
+	var a *Arena
+	return a.DecodeEvents(h, meta, sealed)
+}
+
+// DecodeEvents is the function DecodeEvents, and makes the events in the arena.
+func (a *Arena) DecodeEvents(h *Header, meta, sealed []byte) (*Batch, error) {
 	b := &Batch{Header: *h}
-	if err := b.decode(meta, sealed); err != nil {
+	if err := b.decode(a, meta, sealed); err != nil {
 		return nil, fmt.Errorf("batch %d of writer %s: %w", h.Number, h.Writer, err)
 	}
 	return b, nil
 }
 
-func (b *Batch) decode(meta, sealed []byte) error {
+func (b *Batch) decode(a *Arena, meta, sealed []byte) error {
 	switch count := uint64(b.Count); {
 	case len(meta)+len(sealed) > MaxPayload:
 		return fmt.Errorf("%d bytes of events: %w", len(meta)+len(sealed), ErrMalformed)
@@ -29,10 +35,11 @@ func (b *Batch) decode(meta, sealed []byte) error {
 	}
 	d := decoder{
 		wireReader: wireReader{b: meta, s: shared(meta), end: len(meta)},
+		arena:      a,
 		batch:      b,
 		sealed:     sealed,
 	}
-	b.Events = make([]Event, 0, b.Count)
+	b.Events = a.newEvents(int(b.Count))[:0]
 	for d.more() {
 		d.next()
 	}
@@ -56,6 +63,7 @@ func shared(b []byte) string {
 type decoder struct {
 	wireReader
 
+	arena  *Arena
 	batch  *Batch
 	sealed []byte    // what no event has taken yet
 	slab   []Created // made for many at a time; those not used yet
@@ -200,7 +208,7 @@ func (d *decoder) take(n uint64) Sealed {
 func (d *decoder) newCreated() *Created {
 	if len(d.slab) == 0 {
 		d.slabs = min(max(4*d.slabs, 1), int(d.batch.Count)-len(d.batch.Events))
-		d.slab = make([]Created, d.slabs)
+		d.slab = d.arena.newCreated(d.slabs)
 	}
 	c := &d.slab[0]
 	d.slab = d.slab[1:]

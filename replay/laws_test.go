@@ -267,3 +267,30 @@ func TestLawNothingIsResurrected(t *testing.T) {
 		}
 	})
 }
+
+// Memory of a batch may be used for other things once it is folded.
+func TestLawStateKeepsNothingOfABatch(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		want, got := replay.NewState(), replay.NewState()
+		for _, m := range replaytest.History(t) {
+			apply(t, want, m)
+			data := slices.Clone(m.Data)
+			b := openPlain(t, journal.Message{Data: data})
+			if err := got.Apply(m, b); err != nil {
+				t.Fatal(err)
+			}
+			for i := range data {
+				data[i] = 0xff
+			}
+			for i := range b.Events {
+				if c := b.Events[i].Created; c != nil {
+					*c = journal.Created{}
+				}
+				b.Events[i] = journal.Event{}
+			}
+		}
+		if got.Digest() != want.Digest() {
+			t.Fatal("the state changed when batches were overwritten")
+		}
+	})
+}

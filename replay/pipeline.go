@@ -23,16 +23,51 @@ type opened struct {
 
 func open(o Opener, m journal.Message) opened {
 	b, err := o.Open(m.Data)
+	return openedAs(m, b, err)
+}
+
+func openedAs(m journal.Message, b *journal.Batch, err error) opened {
 	if err != nil {
 		return opened{message: m, err: fmt.Errorf("open message %d: %w", m.Seq, err)}
 	}
 	return opened{message: m, digest: journal.DigestOf(m.Data), batch: b}
 }
 
+// arenaOpener is an Opener that can do without fresh memory: the fold copies what it keeps.
+// *seal.BatchOpener implements it.
+type arenaOpener interface {
+	OpenIn(a *journal.Arena, data []byte) (*journal.Batch, error)
+}
+
 type group struct {
 	items []opened
 	bytes int
+	arena journal.Arena
 	ready chan struct{} // closed once every item is opened
+}
+
+// open opens the items, up to the first that does not open: what follows it is never folded.
+func (g *group) open(o Opener) {
+	in, ok := o.(arenaOpener)
+	for i := range g.items {
+		it := &g.items[i]
+		if ok {
+			b, err := in.OpenIn(&g.arena, it.message.Data)
+			*it = openedAs(it.message, b, err)
+		} else {
+			*it = open(o, it.message)
+		}
+		if it.err != nil {
+			return
+		}
+	}
+}
+
+// reset makes the group ready for other messages.
+func (g *group) reset() {
+	clear(g.items)
+	g.items, g.bytes, g.ready = g.items[:0], 0, make(chan struct{})
+	g.arena.Reset()
 }
 
 // pipeline opens messages in several goroutines and folds them in one, in order:
@@ -47,6 +82,7 @@ type pipeline struct {
 	next   *group
 	work   chan *group
 	queue  chan *group
+	folded chan *group // to be used again
 	wg     sync.WaitGroup
 	failed chan struct{} // closed once err is set
 	err    error
@@ -57,6 +93,7 @@ func startPipeline(o Opener, workers int, fold func([]opened) error) *pipeline {
 	p := &pipeline{
 		opener: o, fold: fold,
 		work: make(chan *group, depth), queue: make(chan *group, depth), failed: make(chan struct{}),
+		folded: make(chan *group, depth),
 	}
 	for range workers {
 		p.wg.Go(p.openGroups)
@@ -68,7 +105,7 @@ func startPipeline(o Opener, workers int, fold func([]opened) error) *pipeline {
 // push takes the next message. It fails with the first error of opening or folding.
 func (p *pipeline) push(m journal.Message) error {
 	if p.next == nil {
-		p.next = &group{items: make([]opened, 0, groupMessages), ready: make(chan struct{})}
+		p.next = p.group()
 	}
 	p.next.items = append(p.next.items, opened{message: m})
 	p.next.bytes += len(m.Data)
@@ -76,6 +113,17 @@ func (p *pipeline) push(m journal.Message) error {
 		return nil
 	}
 	return p.dispatch()
+}
+
+// group returns an empty group.
+func (p *pipeline) group() *group {
+	select {
+	case g := <-p.folded:
+		g.reset()
+		return g
+	default:
+		return &group{items: make([]opened, 0, groupMessages), ready: make(chan struct{})}
+	}
 }
 
 func (p *pipeline) dispatch() error {
@@ -106,12 +154,7 @@ func (p *pipeline) finish() error {
 
 func (p *pipeline) openGroups() {
 	for g := range p.work {
-		for i := range g.items {
-			g.items[i] = open(p.opener, g.items[i].message)
-			if g.items[i].err != nil {
-				break // what follows is never folded
-			}
-		}
+		g.open(p.opener)
 		close(g.ready)
 	}
 }
@@ -125,6 +168,11 @@ func (p *pipeline) foldGroups() {
 		if err := p.fold(g.items); err != nil {
 			p.err = err
 			close(p.failed)
+			continue
+		}
+		select {
+		case p.folded <- g:
+		default:
 		}
 	}
 }

@@ -50,19 +50,22 @@ func (o *BatchOpener) Use(k *Keyring) {
 //
 // Errors: journal.ErrMalformed (no batch of a version that this release reads), journal.ErrKeyMissing (the
 // keyring lacks the key that it names), journal.ErrWrongKey (another key of that name, or tampering).
-func (o *BatchOpener) Open(data []byte) (*journal.Batch, error) {
+func (o *BatchOpener) Open(data []byte) (*journal.Batch, error) { return o.OpenIn(nil, data) }
+
+// OpenIn is Open, and makes the batch in an arena.
+func (o *BatchOpener) OpenIn(a *journal.Arena, data []byte) (*journal.Batch, error) {
 	h, at, err := journal.ParseHeader(data)
 	if err != nil {
 		return nil, err
 	}
-	b, err := o.open(&h, data, at)
+	b, err := o.open(a, &h, data, at)
 	if err != nil {
 		return nil, fmt.Errorf("open batch %d of writer %s: %w", h.Number, h.Writer, err)
 	}
 	return b, nil
 }
 
-func (o *BatchOpener) open(h *journal.Header, data []byte, at int) (*journal.Batch, error) {
+func (o *BatchOpener) open(a *journal.Arena, h *journal.Header, data []byte, at int) (*journal.Batch, error) {
 	size := len(data) - at - nonceSize - tagSize
 	if size < 1 || size > journal.MaxPayload+binary.MaxVarintLen64 {
 		return nil, fmt.Errorf("%w: %d bytes sealed", journal.ErrMalformed, size)
@@ -72,19 +75,19 @@ func (o *BatchOpener) open(h *journal.Header, data []byte, at int) (*journal.Bat
 		return nil, err
 	}
 	nonce, sealed := data[at:at+nonceSize], data[at+nonceSize:]
-	plain, err := aead.Open(make([]byte, 0, size), nonce, sealed, data[:at])
+	plain, err := aead.Open(a.Bytes(size), nonce, sealed, data[:at])
 	if err != nil {
 		return nil, fmt.Errorf("%w: key %s", journal.ErrWrongKey, h.Key)
 	}
-	meta, rest, err := o.unpack(plain)
+	meta, rest, err := o.unpack(a, plain)
 	if err != nil {
 		return nil, err
 	}
-	return journal.DecodeEvents(h, meta, rest)
+	return a.DecodeEvents(h, meta, rest)
 }
 
 // unpack splits the plaintext in metadata and sealed bytes.
-func (o *BatchOpener) unpack(plain []byte) (meta, sealed []byte, err error) {
+func (o *BatchOpener) unpack(a *journal.Arena, plain []byte) (meta, sealed []byte, err error) {
 	size, n := binary.Uvarint(plain)
 	if n <= 0 || size>>1 > uint64(len(plain)-n) {
 		return nil, nil, fmt.Errorf("%w: length of the metadata", journal.ErrMalformed)
@@ -93,11 +96,20 @@ func (o *BatchOpener) unpack(plain []byte) (meta, sealed []byte, err error) {
 	if size&1 == 0 {
 		return meta, sealed, nil
 	}
-	meta, err = o.zstd.DecodeAll(meta, nil)
+	meta, err = o.zstd.DecodeAll(meta, a.Bytes(unpackedSize(meta)))
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: metadata: %w", journal.ErrMalformed, err)
 	}
 	return meta, sealed, nil
+}
+
+// unpackedSize returns how large compressed metadata says it is, or zero. It is a hint and may lie.
+func unpackedSize(packed []byte) int {
+	var h zstd.Header
+	if h.Decode(packed) != nil || !h.HasFCS || h.FrameContentSize > journal.MaxPayload {
+		return 0
+	}
+	return int(h.FrameContentSize)
 }
 
 func (o *BatchOpener) cipher(k batchKey) (cipher.AEAD, error) {
@@ -109,7 +121,7 @@ func (o *BatchOpener) cipher(k batchKey) (cipher.AEAD, error) {
 	}
 	key, ok := ring.journal.find(k.key)
 	if !ok {
-		return nil, fmt.Errorf("%w: %s is not in the journal ring", journal.ErrKeyMissing, k.key)
+		return nil, &RingKeyError{Ring: RingJournal, ID: k.key}
 	}
 	aead, err := batchAEAD(key, k.writer)
 	if err != nil {
