@@ -348,3 +348,35 @@ func TestCloseGivesUpWithItsContext(t *testing.T) {
 		}
 	})
 }
+
+// What overflows before a waiting Append does not move it behind what is posted later.
+func TestOverflowKeepsTheOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, func(o *commit.Options) { o.MaxBuffered = 16 })
+		r.stream.Inject(faults(memory.Fault{Delay: time.Second}))
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := r.Append(t.Context(), event(0)); err != nil {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		for range 10 {
+			r.Post(event(1)) // one session: all but the last are superseded
+		}
+		wg.Go(func() {
+			if _, err := r.Append(t.Context(), event(2)); err != nil {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		for i := range 7 {
+			r.Post(event(3 + i))
+		}
+		wg.Wait()
+		want := [][]int{{0}, {1, 2, 3, 4, 5, 6, 7, 8, 9}}
+		if got := numbers(r.end(t)); !reflect.DeepEqual(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	})
+}
