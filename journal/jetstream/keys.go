@@ -73,6 +73,7 @@ func (s *Keys) All(ctx context.Context) iter.Seq2[seal.WrappedKey, error] {
 // stored is a message of the key stream.
 type stored struct {
 	seq  uint64
+	at   time.Time
 	data []byte
 }
 
@@ -105,9 +106,9 @@ func (s *Keys) load(ctx context.Context, filter string, known map[string]stored)
 			if err != nil {
 				return nil, askError(ctx, "load keys", err)
 			}
-			m = stored{seq: raw.Sequence, data: raw.Data}
+			m = stored{seq: raw.Sequence, at: raw.Time, data: raw.Data}
 		}
-		found = append(found, key{WrappedKey: seal.WrappedKey{KeyName: name, Wrapped: m.data}, seq: m.seq})
+		found = append(found, key{WrappedKey: seal.WrappedKey{KeyName: name, Wrapped: m.data, Stored: journal.InstantOf(m.at)}, seq: m.seq})
 	}
 	slices.SortFunc(found, func(a, b key) int { return cmp.Compare(a.seq, b.seq) })
 	keys := make([]seal.WrappedKey, len(found))
@@ -146,7 +147,7 @@ func (s *Keys) prefetch(ctx context.Context) map[string]stored {
 			n++
 			if meta, err := m.Metadata(); err == nil {
 				// Of two messages on one subject the older one has been deleted.
-				known[m.Subject()] = stored{seq: meta.Sequence.Stream, data: m.Data()}
+				known[m.Subject()] = stored{seq: meta.Sequence.Stream, at: meta.Timestamp, data: m.Data()}
 			}
 		}
 		if n == 0 {

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/dormouse-mcp/dormouse/journal"
 	"github.com/dormouse-mcp/dormouse/journal/seal"
@@ -30,7 +31,7 @@ func (s *Keys) Create(ctx context.Context, name seal.KeyName, wrapped []byte) er
 		if s.find(name) >= 0 {
 			return seal.ErrKeyExists
 		}
-		s.keys = append(s.keys, seal.WrappedKey{KeyName: name, Wrapped: slices.Clone(wrapped)})
+		s.keys = append(s.keys, seal.WrappedKey{KeyName: name, Wrapped: slices.Clone(wrapped), Stored: journal.InstantOf(time.Now())})
 		return nil
 	})
 }

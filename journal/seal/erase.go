@@ -12,7 +12,8 @@ import (
 // TenantKeys tells which data keys a tenant has, and under which keys of the tenant ring each is wrapped.
 type TenantKeys struct {
 	Tenant journal.TenantID
-	Keys   []KeyWraps // in the order in which they were stored
+	Keys   []KeyWraps      // in the order in which they were stored
+	Since  journal.Instant // when the oldest of the wraps was stored
 }
 
 // KeyWraps is one data key and its wraps.
@@ -21,7 +22,11 @@ type KeyWraps struct {
 	Wraps []journal.KeyID
 }
 
-func (k *TenantKeys) add(name KeyName) {
+func (k *TenantKeys) add(wrapped WrappedKey) {
+	name := wrapped.KeyName
+	if k.Since == 0 || wrapped.Stored < k.Since {
+		k.Since = wrapped.Stored
+	}
 	i := slices.IndexFunc(k.Keys, func(w KeyWraps) bool { return w.Key == name.Key })
 	if i < 0 {
 		i = len(k.Keys)
@@ -40,7 +45,7 @@ func (v *Vault) Tenants(ctx context.Context) ([]TenantKeys, error) {
 		if all[k.Tenant] == nil {
 			all[k.Tenant] = &TenantKeys{Tenant: k.Tenant}
 		}
-		all[k.Tenant].add(k.KeyName)
+		all[k.Tenant].add(k)
 	}
 	list := make([]TenantKeys, 0, len(all))
 	for _, k := range all {

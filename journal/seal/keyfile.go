@@ -78,7 +78,7 @@ func Load(path string) (*Keyring, error) {
 	}
 	k, err := ParseKeyring(text)
 	if err != nil {
-		return nil, &KeyFileError{Path: path, Err: err}
+		return nil, &KeyFileError{Path: path, Err: err, Hint: "bring it back from your copy: a key that is damaged cannot be guessed"}
 	}
 	return k, nil
 }

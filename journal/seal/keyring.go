@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -20,6 +21,24 @@ const (
 	RingJournal Ring = "journal" // opens batches
 	RingTenant  Ring = "tenant"  // wraps the tenants' data keys
 )
+
+// ErrReading says that a keyring opens the history and no more. Bring the complete one where sessions are served
+// or anything is written.
+var ErrReading = errors.New("it is a reading keyring")
+
+// RingKeyError says that a ring lacks a key that something is sealed under. It is journal.ErrKeyMissing. Another replica
+// may have rotated since, and then has the key; or the keyring is another deployment's.
+type RingKeyError struct {
+	Ring Ring
+	ID   journal.KeyID
+}
+
+func (e *RingKeyError) Error() string {
+	return fmt.Sprintf("%v: %s is not in the %s ring", journal.ErrKeyMissing, e.ID, e.Ring)
+}
+
+// Is makes it a journal.ErrKeyMissing.
+func (e *RingKeyError) Is(target error) bool { return target == journal.ErrKeyMissing }
 
 const keySize = 32
 
@@ -90,15 +109,15 @@ func (k *Keyring) Reading() *Keyring {
 }
 
 // Complete returns nil if the keyring has both rings and the naming key, as a replica that serves sessions
-// needs them, and else journal.ErrKeyMissing with what is missing.
+// needs them, and else journal.ErrKeyMissing with what is missing; ErrReading too if that is no journal key.
 func (k *Keyring) Complete() error {
 	switch {
 	case len(k.journal.keys) == 0:
 		return fmt.Errorf("keyring: %w: no journal key", journal.ErrKeyMissing)
 	case len(k.tenant.keys) == 0:
-		return fmt.Errorf("keyring: %w: no tenant key; it is a reading keyring", journal.ErrKeyMissing)
+		return fmt.Errorf("keyring: %w: no tenant key; %w", journal.ErrKeyMissing, ErrReading)
 	case k.naming == nil:
-		return fmt.Errorf("keyring: %w: no naming key; it is a reading keyring", journal.ErrKeyMissing)
+		return fmt.Errorf("keyring: %w: no naming key; %w", journal.ErrKeyMissing, ErrReading)
 	default:
 		return nil
 	}

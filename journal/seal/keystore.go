@@ -23,6 +23,7 @@ type WrappedKey struct {
 	KeyName
 
 	Wrapped []byte
+	Stored  journal.Instant // when, by the store's clock
 }
 
 // KeyStore keeps the wrapped data keys of tenants: small, durable before a call returns, erasable.

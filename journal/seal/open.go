@@ -121,7 +121,7 @@ func (o *BatchOpener) cipher(k batchKey) (cipher.AEAD, error) {
 	}
 	key, ok := ring.journal.find(k.key)
 	if !ok {
-		return nil, fmt.Errorf("%w: %s is not in the journal ring", journal.ErrKeyMissing, k.key)
+		return nil, &RingKeyError{Ring: RingJournal, ID: k.key}
 	}
 	aead, err := batchAEAD(key, k.writer)
 	if err != nil {

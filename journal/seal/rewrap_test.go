@@ -62,7 +62,14 @@ func TestRewrap(t *testing.T) {
 		opens(t, v, journal.TenantID{2}, otherID, otherBlob, "y")
 	}
 	tenants, err := v.Tenants(t.Context())
-	want := fmt.Sprintf("[{%s [{%s [t2]}]} {%s [{%s [t2]}]}]", acme, id, journal.TenantID{2}, otherID)
+	for i := range tenants {
+		if tenants[i].Since == 0 {
+			t.Error("when it was stored is not known")
+		}
+		tenants[i].Since = 0
+	}
+	want := fmt.Sprintf("[{%s [{%s [t2]}] %s} {%s [{%s [t2]}] %s}]",
+		acme, id, journal.Instant(0), journal.TenantID{2}, otherID, journal.Instant(0))
 	if got := fmt.Sprint(tenants); err != nil || got != want {
 		t.Fatalf("got %s, %v\nwant %s", got, err, want)
 	}

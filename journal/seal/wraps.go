@@ -2,7 +2,6 @@ package seal
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/dormouse-mcp/dormouse/journal"
 )
@@ -27,7 +26,7 @@ func wrapsOf(k *Keyring) wraps {
 func (w wraps) unwrap(k WrappedKey) (secret, error) {
 	by, ok := w.byID[k.Wrap]
 	if !ok {
-		return secret{}, fmt.Errorf("%w: %s is not in the tenant ring", journal.ErrKeyMissing, k.Wrap)
+		return secret{}, &RingKeyError{Ring: RingTenant, ID: k.Wrap}
 	}
 	return by.unwrap(k)
 }
