@@ -20,65 +20,121 @@ func (s *State) ApplyFunc(m journal.Message, b *journal.Batch, fn func(index int
 }
 
 func (s *State) apply(m journal.Message, digest journal.Digest, b *journal.Batch, fn func(int, Refusal)) error {
-	if err := s.checkPlace(m, b); err != nil {
-		return err
+	if int(b.Count) != len(b.Events) {
+		return damage(m, &b.Header, fmt.Sprintf("holds %d events where its header says %d", len(b.Events), b.Count))
 	}
-	if m.Seq <= s.seq {
-		return nil
-	}
-	v, err := s.checkHistory(m, digest, b)
+	v, err := s.take(m, digest, &b.Header, stops(b))
 	if err != nil {
 		return err
 	}
-	if err := s.history.append(m.Seq, digest); err != nil {
-		return err
-	}
-	s.journal, s.seq = b.Journal, m.Seq
-	s.advance(m.Time)
-	s.counters.batches++
 	switch v {
+	case known:
 	case repeated:
 		s.refuseAll(b, RefusedRepeated, fn)
 	case forgotten:
 		s.refuseAll(b, RefusedWriter, fn)
 	case next:
-		s.history.record(b, digest, s.seq, s.now)
 		s.foldAll(b, fn)
 	}
-	return nil
+	return s.passed()
+}
+
+// ApplyHeader takes the next message into the history alone, without its events: all that Apply checks of the
+// history is checked, and needs no key. h is m's header. Its errors are those of Apply.
+func (s *State) ApplyHeader(m journal.Message, h *journal.Header) error {
+	if _, err := s.take(m, journal.DigestOf(m.Data), h, false); err != nil {
+		return err
+	}
+	return s.passed()
+}
+
+// take checks a message and takes it into the history. Its events are not folded yet.
+func (s *State) take(m journal.Message, digest journal.Digest, h *journal.Header, stops bool) (verdict, error) {
+	if err := s.checkPlace(m, h); err != nil {
+		return 0, err
+	}
+	if m.Seq <= s.seq {
+		return known, nil
+	}
+	v, err := s.checkHistory(m, digest, h)
+	if err != nil {
+		return 0, err
+	}
+	if err := s.history.append(m.Seq, digest); err != nil {
+		return 0, err
+	}
+	s.journal, s.seq = h.Journal, m.Seq
+	s.advance(m.Time)
+	s.counters.batches++
+	if v == next {
+		s.history.record(h, digest, s.seq, s.now, stops)
+	}
+	return v, nil
+}
+
+// passed is the end of an apply: lost messages that follow are passed over at once.
+func (s *State) passed() error {
+	if s.seq+1 < s.nextHole {
+		return nil
+	}
+	return s.passHoles()
 }
 
 // checkPlace checks that the batch is this journal's next one, or one before.
-func (s *State) checkPlace(m journal.Message, b *journal.Batch) error {
-	if s.seq > 0 && b.Journal != s.journal {
-		return damage(m, b, fmt.Sprintf("belongs to journal %v, not to %v", b.Journal, s.journal))
+func (s *State) checkPlace(m journal.Message, h *journal.Header) error {
+	if s.journal != (journal.ID{}) && h.Journal != s.journal {
+		return damage(m, h, fmt.Sprintf("belongs to journal %v, not to %v", h.Journal, s.journal))
 	}
 	if m.Seq > s.seq+1 {
 		return &journal.GapError{After: s.seq, Next: m.Seq}
-	}
-	if int(b.Count) != len(b.Events) {
-		return damage(m, b, fmt.Sprintf("holds %d events where its header says %d", len(b.Events), b.Count))
 	}
 	return nil
 }
 
 // checkHistory checks the writer's chain and what the writer had folded.
-func (s *State) checkHistory(m journal.Message, digest journal.Digest, b *journal.Batch) (verdict, error) {
-	v, wrong := s.history.judge(&b.Header, digest)
-	if wrong != "" {
-		return 0, damage(m, b, wrong)
+func (s *State) checkHistory(m journal.Message, digest journal.Digest, h *journal.Header) (verdict, error) {
+	v, wrong := s.history.judge(h, digest, s.interruption(m, h))
+	if wrong.what != "" {
+		return 0, &DamageError{Seq: m.Seq, Writer: h.Writer, Number: h.Number, What: wrong.what, Since: min(wrong.since, m.Seq), Whole: wrong.whole}
 	}
-	if b.Basis.Seq >= m.Seq {
-		return 0, damage(m, b, fmt.Sprintf("its writer had folded up to message %d, which the stream did not hold yet", b.Basis.Seq))
+	if h.Basis.Seq < m.Seq {
+		root, checked := s.history.rootAt(h.Basis.Seq, s.seq)
+		if checked && root == h.Basis.Root {
+			s.proven = max(s.proven, h.Basis.Seq)
+			return v, nil
+		}
+		if !checked || s.losses.unaware(h.Basis.Seq, m.Seq) {
+			return v, nil
+		}
+		return 0, s.elsewhere(m, h, fmt.Sprintf("its writer had folded another history up to message %d", h.Basis.Seq))
 	}
-	if root, known := s.history.rootAt(b.Basis.Seq, s.seq); known && root != b.Basis.Root {
-		return 0, damage(m, b, fmt.Sprintf("its writer had folded another history up to message %d", b.Basis.Seq))
+	if s.losses.unaware(h.Basis.Seq, m.Seq) {
+		return v, nil
 	}
-	return v, nil
+	return 0, s.elsewhere(m, h, fmt.Sprintf("its writer had folded up to message %d, which the stream did not hold yet", h.Basis.Seq))
 }
 
-func damage(m journal.Message, b *journal.Batch, what string) error {
-	return &DamageError{Seq: m.Seq, Writer: b.Writer, Number: b.Number, What: what}
+// interruption says what was lost since the writer's last batch.
+func (s *State) interruption(m journal.Message, h *journal.Header) interruption {
+	if len(s.losses.breaks) == 0 {
+		return 0
+	}
+	var last journal.Seq
+	if w := s.history.writers[h.Writer]; w != nil {
+		last = w.seq
+	}
+	return s.losses.between(last+1, m.Seq)
+}
+
+// damage says that this very message is the wrong one.
+func damage(m journal.Message, h *journal.Header, what string) error {
+	return &DamageError{Seq: m.Seq, Writer: h.Writer, Number: h.Number, What: what, Since: m.Seq}
+}
+
+// elsewhere says that something before this message is wrong, behind what is proven.
+func (s *State) elsewhere(m journal.Message, h *journal.Header, what string) error {
+	since := min(s.proven+1, h.Basis.Seq, m.Seq)
+	return &DamageError{Seq: m.Seq, Writer: h.Writer, Number: h.Number, What: what, Since: since, Whole: true}
 }
 
 // advance moves journal time and does what is due by it.

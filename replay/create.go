@@ -138,9 +138,10 @@ func (r *record) replica(name journal.ReplicaID) journal.ReplicaID {
 	return clone(name)
 }
 
-func (b *binding) record(e *journal.Bound) {
-	if len(e.Upstream) > 0 {
-		b.upstream = slices.Clone(e.Upstream)
-		b.upstreamKey = clone(e.Key)
+// with returns the binding with the upstream session that e records, if it does.
+func (b *binding) with(e *journal.Bound) *binding {
+	if len(e.Upstream) == 0 {
+		return b
 	}
+	return &binding{at: b.at, replica: b.replica, upstream: slices.Clone(e.Upstream), upstreamKey: clone(e.Key)}
 }

@@ -8,9 +8,19 @@ import (
 
 // note folds an event for the record. Only an erasure concerns sessions.
 func (s *State) note(e *journal.Event) {
-	if e.Kind == journal.KindTenantErased && e.Note != nil {
+	switch {
+	case e.Note == nil:
+	case e.Kind == journal.KindTenantErased:
 		s.eraseKeys(e.Note.Tenant, e.Note.Keys)
+	case e.Kind == journal.KindLossAccepted && e.Note.From > 0:
+		s.told[lossRange{e.Note.From, e.Note.To}] = struct{}{}
 	}
+}
+
+// Told reports whether an event says that the loss of these messages was accepted.
+func (s *State) Told(from, to journal.Seq) bool {
+	_, ok := s.told[lossRange{from, to}]
+	return ok
 }
 
 // eraseKeys ends the tenant's sessions whose ID or context can no longer be opened, and forgets upstream
@@ -32,7 +42,7 @@ func (s *State) eraseKeys(t journal.TenantID, keys []journal.KeyID) {
 	}
 	// By ref, because the order of ends is part of the state.
 	for _, ref := range s.refsOf(t) {
-		r, _ := s.table.get(ref)
+		r, _ := s.table.own(ref)
 		switch b := r.binding; {
 		case s.ErasedKey(t, r.profile.idKey), s.ErasedKey(t, r.profile.contextKey):
 			s.end(r)

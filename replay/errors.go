@@ -15,6 +15,10 @@ var ErrNeedsSnapshot = errors.New("the beginning of the stream is gone")
 // ErrClosed says that the follower was closed.
 var ErrClosed = errors.New("follower closed")
 
+// ErrFolded says that a loss was accepted of messages that this state has folded. Fold from the beginning, or from a
+// snapshot that was taken before them.
+var ErrFolded = errors.New("accepted as lost, but folded here")
+
 // NeedsSnapshotError names the messages that a fold needs and the stream has not. It is
 // ErrNeedsSnapshot and journal.ErrDamaged.
 type NeedsSnapshotError struct {
@@ -37,6 +41,12 @@ type DamageError struct {
 	Writer journal.WriterID
 	Number uint64 // of the batch among its writer's
 	What   string
+
+	// Since is the first message that may be the wrong one: Seq itself, if it is that one.
+	Since journal.Seq
+	// Whole says that this message is what its writer wrote: what is wrong lies before it, and it can be read
+	// once that is accepted.
+	Whole bool
 }
 
 func (e *DamageError) Error() string {
@@ -50,11 +60,43 @@ func (e *DamageError) Is(target error) bool { return target == journal.ErrDamage
 // place, or its end was lost. It is journal.ErrDamaged.
 type ShrunkError struct {
 	Last, Folded journal.Seq
+	Mark         *journal.Mark // that says so; nil: this process had folded it
 }
 
 func (e *ShrunkError) Error() string {
-	return fmt.Sprintf("the stream ends at message %d, but up to %d was folded before", e.Last, e.Folded)
+	if e.Mark == nil {
+		return fmt.Sprintf("the stream ends at message %d, but up to %d was folded before", e.Last, e.Folded)
+	}
+	return fmt.Sprintf("the stream ends at message %d, but replica %s had folded up to %d at %v", e.Last, e.Mark.Replica, e.Folded, e.Mark.When)
 }
 
 // Is makes it journal.ErrDamaged.
 func (e *ShrunkError) Is(target error) bool { return target == journal.ErrDamaged }
+
+// MarkError says that the history is not the one that a replica had folded: something in it was exchanged. It is
+// journal.ErrDamaged.
+type MarkError struct {
+	Mark  journal.Mark
+	Since journal.Seq // up to here the history is as it was
+}
+
+func (e *MarkError) Error() string {
+	return fmt.Sprintf("the history up to message %d is not the one that replica %s had folded at %v", e.Mark.Seq, e.Mark.Replica, e.Mark.When)
+}
+
+// Is makes it journal.ErrDamaged.
+func (e *MarkError) Is(target error) bool { return target == journal.ErrDamaged }
+
+// UnknownLossError says that a batch tells of an accepted loss that is not known here: another replica accepted it,
+// or its record is gone. Restart, which reads the records. It is journal.ErrDamaged.
+type UnknownLossError struct {
+	Seq  journal.Seq // of the batch
+	Note journal.Note
+}
+
+func (e *UnknownLossError) Error() string {
+	return fmt.Sprintf("message %d says that replica %s accepted the loss of messages %d to %d, of which there is no record here", e.Seq, e.Note.Replica, e.Note.From, e.Note.To)
+}
+
+// Is makes it journal.ErrDamaged.
+func (e *UnknownLossError) Is(target error) bool { return target == journal.ErrDamaged }

@@ -18,7 +18,7 @@ func (s *State) fold(e *journal.Event, at journal.Position) Refusal {
 	case e.Kind == journal.KindCreated:
 		return s.create(e, at)
 	}
-	r, ok := s.table.get(e.Ref)
+	r, ok := s.table.own(e.Ref)
 	if !ok {
 		return s.absent(e.Ref)
 	}
@@ -73,8 +73,7 @@ func (s *State) bind(r *record, e *journal.Event, at journal.Position) Refusal {
 		return RefusedErased
 	case e.Epoch == r.epoch+1:
 		r.epoch = e.Epoch
-		r.binding = &binding{at: at, replica: r.replica(b.Replica)}
-		r.binding.record(b)
+		r.binding = (&binding{at: at, replica: r.replica(b.Replica)}).with(b)
 		return accepted
 	case len(b.Upstream) == 0:
 		return RefusedClaim
@@ -83,7 +82,7 @@ func (s *State) bind(r *record, e *journal.Event, at journal.Position) Refusal {
 	case e.Epoch > r.epoch || r.binding == nil || r.binding.replica != b.Replica || len(r.binding.upstream) > 0:
 		return RefusedBinding
 	}
-	r.binding.record(b)
+	r.binding = r.binding.with(b)
 	return accepted
 }
 

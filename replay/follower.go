@@ -45,7 +45,12 @@ func Follow(ctx context.Context, o FollowOptions) (*Follower, error) {
 		return nil, err
 	}
 	started := time.Now()
-	bounds, err := o.Source.Bounds(ctx)
+	if err := o.State.Accept(o.Losses...); err != nil {
+		return nil, fmt.Errorf("restore: %w", err)
+	}
+	o.State.Expect(o.Marks...)
+	o.Source = Over(o.Source, o.Losses)
+	bounds, err := awaitEnd(ctx, &o)
 	if err != nil {
 		return nil, fmt.Errorf("restore: %w", err)
 	}
@@ -53,7 +58,7 @@ func Follow(ctx context.Context, o FollowOptions) (*Follower, error) {
 		return nil, fmt.Errorf("restore: %w", err)
 	}
 	f := &Follower{
-		o: o, started: started, target: bounds.Last, state: o.State, tail: newTail(),
+		o: o, started: started, target: o.State.losses.lastRead(bounds.Last), state: o.State, tail: newTail(),
 		ready: make(chan struct{}), done: make(chan struct{}),
 	}
 	f.tail.basis = basisOf(o.State)
@@ -171,10 +176,30 @@ func (f *Follower) applyAll(items []opened) error {
 			return it.err
 		}
 		if f.o.Journal != (journal.ID{}) && it.batch.Journal != f.o.Journal {
-			return damage(it.message, it.batch, fmt.Sprintf("belongs to journal %v, not to %v", it.batch.Journal, f.o.Journal))
+			return damage(it.message, &it.batch.Header, fmt.Sprintf("belongs to journal %v, not to %v", it.batch.Journal, f.o.Journal))
 		}
 		if err := f.state.apply(it.message, it.digest, it.batch, nil); err != nil {
 			return err
+		}
+		if err := f.state.CheckMarks(); err != nil {
+			return err
+		}
+		if it.message.Seq > f.target {
+			if err := f.checkTold(it); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// checkTold stops a follower that has folded what another replica accepted as lost meanwhile: from then on their
+// histories differ.
+func (f *Follower) checkTold(it *opened) error {
+	for i := range it.batch.Events {
+		e := &it.batch.Events[i]
+		if e.Kind == journal.KindLossAccepted && e.Note != nil && e.Note.From > 0 && !f.state.losses.has(e.Note.From, e.Note.To) {
+			return &UnknownLossError{Seq: it.message.Seq, Note: *e.Note}
 		}
 	}
 	return nil

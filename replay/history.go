@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -103,6 +104,24 @@ func (h *history) append(seq journal.Seq, d journal.Digest) error {
 	return nil
 }
 
+// pass gives the lost messages behind after, up to to, their places.
+func (h *history) pass(after, to journal.Seq) error {
+	lost := hashLeaf(journal.LostDigest())
+	if to-after > rootWindow {
+		h.recent, h.since = h.recent[:0], 0
+	}
+	for seq := after + 1; seq <= to; seq++ {
+		if to-seq < rootWindow {
+			if err := h.append(seq, journal.LostDigest()); err != nil {
+				return err
+			}
+		} else if err := h.tree.Append(lost, nil); err != nil {
+			return fmt.Errorf("history tree: %w", err)
+		}
+	}
+	return nil
+}
+
 // rootAt returns the root up to seq if it is still known; last is the last sequence folded.
 func (h *history) rootAt(seq, last journal.Seq) (journal.Root, bool) {
 	if seq < h.since || seq > last || last-seq >= journal.Seq(len(h.recent)) {
@@ -115,45 +134,64 @@ func (h *history) rootAt(seq, last journal.Seq) (journal.Root, bool) {
 type verdict uint8
 
 const (
-	next      verdict = iota + 1 // the writer's next one
+	known     verdict = iota + 1 // it was taken in before
+	next                         // the writer's next one
 	repeated                     // its number was used before
 	forgotten                    // from a writer whose chain is forgotten, or may be
 )
 
-// judge checks a batch against its writer's chain. The string says what is wrong, if anything is.
-func (h *history) judge(b *journal.Header, digest journal.Digest) (verdict, string) {
+// wrong says what does not hold of a chain, if what is not empty.
+type wrong struct {
+	what  string
+	since journal.Seq // the first message that may be the wrong one
+	whole bool        // the batch itself is right
+}
+
+// judge checks a batch against its writer's chain; lost says what was lost since its last batch.
+func (h *history) judge(b *journal.Header, digest journal.Digest, lost interruption) (verdict, wrong) {
 	w := h.writers[b.Writer]
 	switch {
 	case b.Number == 0:
-		return 0, "batches are numbered from 1"
-	case w == nil && b.Number > 1 && h.forgot.writers > 0, w == nil && h.forgot.may(b):
-		return forgotten, ""
-	case w == nil && b.Number > 1:
-		return 0, fmt.Sprintf("the writer's batches before number %d are missing", b.Number)
-	case w == nil && b.Previous != (journal.Digest{}):
-		return 0, "a writer's first batch names a previous one"
+		return 0, bad("batches are numbered from 1")
 	case w == nil:
-		return next, ""
+		return h.first(b, lost)
 	case b.Number == w.number && digest != w.last:
-		return 0, "the writer wrote two different batches of this number"
+		return 0, bad("the writer wrote two different batches of this number")
 	case b.Number <= w.number:
-		return repeated, ""
+		return repeated, wrong{}
+	case lost == changed, lost == jumped && b.Number > w.number+1:
+		return next, wrong{}
 	case b.Number > w.number+1:
-		return 0, fmt.Sprintf("the writer's batches %d to %d are missing", w.number+1, b.Number-1)
+		return 0, wrong{fmt.Sprintf("the writer's batches %d to %d are missing", w.number+1, b.Number-1), w.seq + 1, true}
 	case b.Previous != w.last:
-		return 0, "the writer's previous batch is not the one that was folded here"
+		return 0, wrong{"the writer's previous batch is not the one that was folded here", w.seq, true}
 	}
-	return next, ""
+	return next, wrong{}
 }
 
+// first judges the first batch of a writer that is seen.
+func (h *history) first(b *journal.Header, lost interruption) (verdict, wrong) {
+	switch {
+	case b.Number > 1 && h.forgot.writers > 0, h.forgot.may(b):
+		return forgotten, wrong{}
+	case b.Number > 1 && lost == 0:
+		return 0, wrong{fmt.Sprintf("the writer's batches before number %d are missing", b.Number), 1, true}
+	case b.Number == 1 && b.Previous != (journal.Digest{}):
+		return 0, bad("a writer's first batch names a previous one")
+	}
+	return next, wrong{}
+}
+
+func bad(what string) wrong { return wrong{what: what, since: math.MaxUint64} }
+
 // record notes the writer's newest batch.
-func (h *history) record(b *journal.Batch, digest journal.Digest, seq journal.Seq, now journal.Instant) {
+func (h *history) record(b *journal.Header, digest journal.Digest, seq journal.Seq, now journal.Instant, stopped bool) {
 	w := h.writers[b.Writer]
 	if w == nil {
 		w = new(writer)
 		h.writers[b.Writer] = w
 	}
-	w.number, w.last, w.seq, w.seen, w.stopped = b.Number, digest, seq, now, stops(b)
+	w.number, w.last, w.seq, w.seen, w.stopped = b.Number, digest, seq, now, stopped
 }
 
 func stops(b *journal.Batch) bool {

@@ -13,6 +13,9 @@ type FoldOptions struct {
 	Source Source
 	Opener Opener
 
+	// Losses are the accepted losses, all of them; what they name as lost is passed over.
+	Losses []journal.Loss
+
 	// State, if not nil, is where to go on, and what Fold returns. Nil begins before the first batch.
 	State *State
 
@@ -27,25 +30,30 @@ func Fold(ctx context.Context, o FoldOptions) (*State, error) {
 	if s == nil {
 		s = NewState()
 	}
-	bounds, err := o.Source.Bounds(ctx)
+	if err := s.Accept(o.Losses...); err != nil {
+		return nil, fmt.Errorf("fold: %w", err)
+	}
+	src := Over(o.Source, o.Losses)
+	bounds, err := src.Bounds(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("fold: %w", err)
 	}
 	if err := checkBounds(bounds, s); err != nil {
 		return nil, fmt.Errorf("fold: %w", err)
 	}
-	if bounds.Last <= s.Seq() {
+	last := s.losses.lastRead(bounds.Last)
+	if last <= s.Seq() {
 		return s, nil
 	}
 	p := startPipeline(o.Opener, runtime.GOMAXPROCS(0), s.applyAll)
-	err = o.Source.Read(ctx, s.Seq(), func(m journal.Message) error {
+	err = src.Read(ctx, s.Seq(), func(m journal.Message) error {
 		if o.Until != nil && o.Until(m) {
 			return journal.ErrStop
 		}
 		if err := p.push(m); err != nil {
 			return err
 		}
-		if m.Seq >= bounds.Last {
+		if m.Seq >= last {
 			return journal.ErrStop
 		}
 		return nil

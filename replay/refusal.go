@@ -59,6 +59,7 @@ type Stats struct {
 	Accepted map[journal.Kind]uint64
 	Refused  map[Refusal]uint64
 	Unknown  uint64 // events of kinds that this release does not know
+	Lost     uint64 // messages whose loss was accepted
 }
 
 // counters is the working form of Stats: an accepted event touches no map.
@@ -68,6 +69,7 @@ type counters struct {
 	accepted [journal.LastKind + 1]uint64
 	refused  map[Refusal]uint64
 	unknown  uint64
+	lost     uint64
 }
 
 func (c *counters) count(k journal.Kind, why Refusal) {
@@ -84,7 +86,7 @@ func (c *counters) count(k journal.Kind, why Refusal) {
 
 func (c *counters) stats() Stats {
 	s := Stats{
-		Batches: c.batches, Events: c.events, Unknown: c.unknown,
+		Batches: c.batches, Events: c.events, Unknown: c.unknown, Lost: c.lost,
 		Accepted: make(map[journal.Kind]uint64), Refused: maps.Clone(c.refused),
 	}
 	for k, n := range c.accepted {

@@ -41,7 +41,7 @@ type Session struct {
 func (s *Session) Expires() journal.Instant { return s.LastAccess.Add(s.Timeout) }
 
 // record is how a State holds a session: what differs between sessions of one tenant, and pointers to
-// what is shared or rare. It never leaves the package.
+// what is shared or rare. It never leaves the package. What it points to is replaced, never changed.
 type record struct {
 	ref        journal.Ref
 	profile    *profile
@@ -58,7 +58,7 @@ type record struct {
 	wishes     *wishes  // nil until a client sets any
 }
 
-// binding is who serves a session since its last accepted claim.
+// binding is who serves a session since its last accepted claim. Never changed once in use.
 type binding struct {
 	at          journal.Position
 	replica     journal.ReplicaID
@@ -66,7 +66,7 @@ type binding struct {
 	upstreamKey journal.KeyID
 }
 
-// wishes is what a client asked for besides calls. Its slice is replaced, never changed.
+// wishes is what a client asked for besides calls. Never changed once in use.
 type wishes struct {
 	logLevel      string
 	subscriptions []string

@@ -2,6 +2,7 @@ package replay
 
 import (
 	"iter"
+	"math"
 	"time"
 
 	"github.com/dormouse-mcp/dormouse/journal"
@@ -34,7 +35,16 @@ type State struct {
 	ended     ended
 	erased    map[journal.TenantID]map[journal.KeyID]struct{}
 	counters  counters
+
+	losses   losses // accepted ones
+	nextHole journal.Seq
+	marks    []journal.Mark // still to be compared, by sequence
+	proven   journal.Seq    // the last mark that fitted
+	told     map[lossRange]struct{}
 }
+
+// lossRange is how an event names an accepted loss.
+type lossRange struct{ from, to journal.Seq }
 
 // NewState returns the state before the first batch.
 func NewState() *State {
@@ -45,6 +55,8 @@ func NewState() *State {
 		ended:     newEnded(),
 		erased:    make(map[journal.TenantID]map[journal.KeyID]struct{}),
 		counters:  counters{refused: make(map[Refusal]uint64)},
+		nextHole:  math.MaxUint64,
+		told:      make(map[lossRange]struct{}),
 	}
 }
 

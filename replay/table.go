@@ -3,28 +3,39 @@ package replay
 import (
 	"iter"
 	"slices"
+	"sync/atomic"
 
 	"github.com/dormouse-mcp/dormouse/journal"
 )
 
-// pageSize is how many records are allocated at once.
-const pageSize = 512
+// pageSize is how many records are allocated at once, and copied at once while a [Frozen] is held: 8 KiB,
+// about a microsecond.
+const pageSize = 64
 
 // place names a record in a table. Places of removed records are used again.
 type place uint32
 
-// table holds the records: pages that never move, an index without pointers, and the due buckets, whose
-// entries are places.
+// table holds the records: pages, an index without pointers, and the due buckets, whose entries are places.
+//
+// A frozen table shares the pages: while one is held, a record is changed only after own has replaced its page by a
+// copy, if that page is older than the freeze. A record's bucket and slot are the table's own, say nothing of the
+// session, and are changed in place; nobody reads them in a frozen page.
 type table struct {
 	index map[journal.Ref]place
-	pages []*[pageSize]record
+	pages []*page
 	free  []place
 	used  int // places ever handed out
 	due   due
+
+	freezes uint32        // how many there were
+	held    *atomic.Int32 // how many frozen tables are still read
+	since   []uint32      // for each page: freezes when it was made
 }
 
+type page [pageSize]record
+
 func newTable() table {
-	return table{index: make(map[journal.Ref]place), due: newDue()}
+	return table{index: make(map[journal.Ref]place), due: newDue(), held: new(atomic.Int32)}
 }
 
 func (t *table) at(p place) *record { return &t.pages[p/pageSize][p%pageSize] }
@@ -37,11 +48,29 @@ func (t *table) get(ref journal.Ref) (*record, bool) {
 	return t.at(p), true
 }
 
+// own is get for who wants to change the record. A pointer from an earlier get is stale afterwards.
+func (t *table) own(ref journal.Ref) (*record, bool) {
+	p, ok := t.index[ref]
+	if !ok {
+		return nil, false
+	}
+	return t.writable(p), true
+}
+
+// writable returns the record at p on a page that no frozen table shares.
+func (t *table) writable(p place) *record {
+	if i := p / pageSize; t.since[i] < t.freezes && t.held.Load() > 0 {
+		mine := *t.pages[i]
+		t.pages[i], t.since[i] = &mine, t.freezes
+	}
+	return t.at(p)
+}
+
 // add takes in a record, whose last access and profile are set.
 func (t *table) add(r record) {
 	p := t.allocate()
 	t.index[r.ref] = p
-	*t.at(p) = r
+	*t.writable(p) = r
 	t.schedule(p)
 }
 
@@ -52,7 +81,8 @@ func (t *table) allocate() place {
 		return p
 	}
 	if t.used == len(t.pages)*pageSize {
-		t.pages = append(t.pages, new([pageSize]record))
+		t.pages = append(t.pages, new(page))
+		t.since = append(t.since, t.freezes)
 	}
 	t.used++
 	return place(t.used - 1)
@@ -62,7 +92,7 @@ func (t *table) remove(ref journal.Ref) {
 	p := t.index[ref]
 	t.unschedule(p)
 	delete(t.index, ref)
-	*t.at(p) = record{}
+	*t.writable(p) = record{}
 	t.free = append(t.free, p)
 }
 
