@@ -108,6 +108,7 @@ func (j *Journal) open(ctx context.Context, o Options) error {
 	if err := mayCreate(batches, keys, o); err != nil {
 		return err
 	}
+	made := batches == nil || keys == nil
 	id := journal.NewID()
 	if keys == nil && batches != nil {
 		id = batches.id
@@ -124,6 +125,9 @@ func (j *Journal) open(ctx context.Context, o Options) error {
 			batches.name(), batches.id, keys.name(), keys.id)
 	}
 	j.batches, j.keys, j.id = batches.stream, keys.stream, batches.id
+	if !made { // who only reads need not have the right to publish
+		return nil
+	}
 	return j.awaitStreams(ctx)
 }
 
