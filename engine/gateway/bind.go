@@ -125,10 +125,10 @@ func (p *proxy) adopt(ctx context.Context, lost *binding) (*binding, error) {
 			return nil, nil
 		case rec.Upstream != "" || rec.Epoch == 1:
 			b := &binding{epoch: rec.Epoch, id: rec.Upstream}
-			b.proven.Store(p.w.asleep.take(p.s.Ref(), rec.Epoch))
+			b.proven.Store(p.provenance(lost))
 			b.conn, err = p.w.o.Upstream.Connect(ctx, p.s.Context)
 			return b, err
-		case rec.Replica == p.w.o.Replica, time.Now().After(giveUp):
+		case rec.Replica == p.w.o.Replica && !p.w.claims.underway(p.s.Ref()), time.Now().After(giveUp):
 			return nil, nil
 		}
 		if err := sleep(ctx, claimPoll); err != nil {
@@ -137,12 +137,25 @@ func (p *proxy) adopt(ctx context.Context, lost *binding) (*binding, error) {
 	}
 }
 
+// provenance returns the era in which a recorded binding was last known to be good: now, if it has taken the place
+// of lost; else as far as its place in the journal tells.
+func (p *proxy) provenance(lost *binding) uint64 {
+	st, _ := p.s.State()
+	if lost != nil {
+		p.w.health.renewed(st.BoundAt.Seq)
+		return p.w.health.era.Load()
+	}
+	return p.w.health.boundAt(st.BoundAt.Seq)
+}
+
 // renew claims the next epoch and opens an upstream session for it. p.flight is held.
 func (p *proxy) renew(ctx context.Context, who caller) (*binding, error) {
 	if err := p.slowDown(ctx); err != nil {
 		return nil, err
 	}
 	start := time.Now()
+	p.w.claims.begin(p.s.Ref())
+	defer p.w.claims.end(p.s.Ref())
 	if err := p.claim(ctx); err != nil {
 		return nil, err
 	}
@@ -157,6 +170,9 @@ func (p *proxy) renew(ctx context.Context, who caller) (*binding, error) {
 		return nil, err
 	}
 	p.claimed = 0
+	if st, ok := p.s.State(); ok {
+		p.w.health.renewed(st.BoundAt.Seq)
+	}
 	p.renewed(b, time.Since(start))
 	return b, nil
 }

@@ -31,6 +31,14 @@
 // What may have been executed is repeated only if it is a read or its tool is annotated as read-only or
 // idempotent; otherwise the client is told that the outcome is unknown.
 //
+// What an upstream announces of a rate limit is kept to, see meter.
+//
+// # Two replicas
+//
+// The fold has one binding an epoch, so of two replicas that find a session lost one claims the next epoch and
+// the other adopts what that one opens. Whoever has claimed and does not record an upstream session in a few
+// seconds is taken for dead, and the epoch after its own is claimed.
+//
 // # Event IDs
 //
 // Clients never see the upstream's event IDs but a cursor: epoch, the ID of the request that the stream answers, and the

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/dormouse-mcp/dormouse/journal"
 )
 
 // health is what the gateway knows of one shared upstream. Its main job is to keep stale session IDs from an
@@ -23,6 +25,8 @@ type health struct {
 	mu        sync.Mutex
 	alive     uint64        // the newest era in which an older session was found alive
 	condemned uint64        // bindings proven only before this era are lost
+	cutoff    journal.Seq   // where in the journal that was; zero = not known yet
+	first     journal.Seq   // where the first session was initialized again in the current era
 	losses    int           // in the current era
 	limit     int           // losses that condemn
 	asking    chan struct{} // closed when the ping under way has its answer; nil = none is
@@ -118,7 +122,7 @@ func (h *health) doubtSilence() {
 // doubt begins an era. h.mu is held.
 func (h *health) doubt(limit int) {
 	h.era.Add(1)
-	h.losses, h.limit = 0, limit
+	h.losses, h.limit, h.first = 0, limit, 0
 }
 
 // learn notes a ping's verdict and lets the next one ask.
@@ -145,8 +149,31 @@ func (h *health) learn(era uint64, v verdict) verdict {
 // lose counts a loss. h.mu is held.
 func (h *health) lose() {
 	if h.losses++; h.losses >= h.limit {
-		h.condemned = h.era.Load()
+		h.condemned, h.cutoff = h.era.Load(), h.first
 	}
+}
+
+// renewed notes where in the journal a session was claimed to be initialized again: what other replicas, or this one
+// before it was restarted, have bound behind that is not lost with what was condemned.
+func (h *health) renewed(at journal.Seq) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.first == 0 {
+		h.first = at
+	}
+	if h.condemned > 0 && h.cutoff == 0 {
+		h.cutoff = at
+	}
+}
+
+// boundAt returns the era that a binding claimed there counts as proven in; zero when nothing is known of it.
+func (h *health) boundAt(at journal.Seq) uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.cutoff > 0 && at >= h.cutoff {
+		return h.condemned
+	}
+	return 0
 }
 
 // heard notes that the upstream has answered.

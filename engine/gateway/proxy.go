@@ -101,9 +101,6 @@ func (p *proxy) Close() error {
 	if b == nil {
 		return nil
 	}
-	if p.shared() {
-		p.w.asleep.put(p.s.Ref(), provenance{b.epoch, b.proven.Load()})
-	}
 	return b.conn.Close()
 }
 

@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -279,17 +280,8 @@ func TestWhoMayUseASession(t *testing.T) {
 	must(t, err)
 	srv := newServer(t, mcp.StreamableHTTPOptions{JSONResponse: true})
 	s := newSite(t)
-	n8n := func(h http.Header) (*engine.InstanceContext, error) {
-		if h.Get("X-N8n-Url") == "" {
-			return nil, nil
-		}
-		if h.Get("X-N8n-Key") == "" {
-			return nil, fmt.Errorf("x-n8n-key is missing")
-		}
-		return &engine.InstanceContext{N8nAPIURL: h.Get("X-N8n-Url"), N8nAPIKey: h.Get("X-N8n-Key"), InstanceID: h.Get("X-Instance-Id")}, nil
-	}
 	boot := func(auth gateway.Authenticator) {
-		id := gateway.Identifier{Auth: auth, Name: s.ring.Name, Context: n8n}
+		id := gateway.Identifier{Auth: auth, Name: s.ring.Name, Context: readContext}
 		s.boot(httpUpstream(t, srv.url()), setup{gateway: func(o *gateway.Options) { o.Identify = id.Identify }})
 	}
 	try := func(what string, status int, id string, header ...string) {
@@ -394,4 +386,15 @@ func (s *site) calls() (calls []journal.Call) {
 		}
 	}
 	return calls
+}
+
+// readContext reads an instance context as package n8n does.
+func readContext(h http.Header) (*engine.InstanceContext, error) {
+	if h.Get("X-N8n-Url") == "" {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	if h.Get("X-N8n-Key") == "" {
+		return nil, errors.New("x-n8n-key is missing")
+	}
+	return &engine.InstanceContext{N8nAPIURL: h.Get("X-N8n-Url"), N8nAPIKey: h.Get("X-N8n-Key"), InstanceID: h.Get("X-Instance-Id")}, nil
 }

@@ -85,7 +85,7 @@ func NewHTTPUpstream(rawURL string, o HTTPUpstreamOptions) (*HTTPUpstream, error
 	}
 	dialer := &net.Dialer{Timeout: o.DialTimeout, KeepAlive: 15 * time.Second}
 	return &HTTPUpstream{url: u, options: o, transport: &http.Transport{
-		DialContext:         dialer.DialContext,
+		DialContext:         dialWarily(dialer),
 		DisableCompression:  true,
 		MaxIdleConns:        0,
 		MaxIdleConnsPerHost: o.MaxIdlePerHost,

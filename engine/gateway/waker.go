@@ -74,7 +74,7 @@ type Waker struct {
 	readers readers
 	buffers buffers
 	tools   hints
-	asleep  provenances
+	claims  claims
 
 	mu     sync.Mutex
 	closed bool
@@ -125,43 +125,32 @@ func (w *Waker) background(task func()) {
 	}
 }
 
-// provenances remembers the eras in which the bindings of hibernated sessions were last proven. It forgets
-// some when there are too many: such a session is asked for, or initialized again.
-type provenances struct {
+// claims knows for which sessions this process is using a claim just now: one of its own that it finds in
+// the journal and does not use is left over from before.
+type claims struct {
 	mu sync.Mutex
-	of map[journal.Ref]provenance
+	by map[journal.Ref]int // runtimes; while one is being replaced there may be two
 }
 
-type provenance struct {
-	epoch  journal.Epoch
-	proven uint64
+func (c *claims) begin(ref journal.Ref) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.by == nil {
+		c.by = make(map[journal.Ref]int)
+	}
+	c.by[ref]++
 }
 
-const maxProvenances = 1 << 16
-
-func (ps *provenances) put(ref journal.Ref, p provenance) {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	if ps.of == nil {
-		ps.of = make(map[journal.Ref]provenance)
+func (c *claims) end(ref journal.Ref) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.by[ref]--; c.by[ref] == 0 {
+		delete(c.by, ref)
 	}
-	if len(ps.of) >= maxProvenances {
-		for other := range ps.of {
-			delete(ps.of, other)
-			break
-		}
-	}
-	ps.of[ref] = p
 }
 
-// take returns the era for a binding of that epoch; zero when it is not known.
-func (ps *provenances) take(ref journal.Ref, epoch journal.Epoch) uint64 {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	p, ok := ps.of[ref]
-	delete(ps.of, ref)
-	if !ok || p.epoch != epoch {
-		return 0
-	}
-	return p.proven
+func (c *claims) underway(ref journal.Ref) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.by[ref] > 0
 }
