@@ -1,7 +1,6 @@
 package replay
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"hash"
@@ -11,101 +10,83 @@ import (
 	"github.com/dormouse-mcp/dormouse/journal"
 )
 
-// Digest returns a digest of everything in the state, for comparing replicas: two states that folded
-// the same stream to the same sequence have the same one.
+// Digest returns a digest of everything in the state, for comparing replicas and snapshots: two states that
+// folded the same stream to the same sequence have the same one.
 //
 // It is the SHA-256 of these sections, each a name and a count followed by its entries in order: the
-// head (journal, sequence, journal time, memory, root), the tree's frontier, the writers by ID, the sessions by
-// ref with all their fields, the ended refs in the order in which they will be forgotten, the erased keys
+// head (journal, sequence, journal time, memory, root), the tree's frontier, the writers by ID, each session's
+// [Session.Digest] by position, the ended refs in the order in which they will be forgotten, the erased keys
 // by tenant and key, and the counters. Numbers are 8 bytes big-endian, everything else is preceded by its
 // length. The recent roots are left out: they say nothing that the frontier and the stream do not.
 //
 // It takes about a microsecond a session.
 func (s *State) Digest() journal.Digest {
-	d := digester{hash: sha256.New()}
-	d.text("dormouse state v1")
-	s.digestHead(&d)
-	s.digestHistory(&d)
-	d.section("sessions", s.Len())
-	for session := range s.All() {
-		d.session(&session)
+	l := s.ledger()
+	places := byPosition(s.table.pages, s.table.used)
+	sessions := make([]byte, 0, len(places)*sha256.Size)
+	for _, p := range places {
+		session := s.table.at(p.place).session()
+		one := session.Digest()
+		sessions = append(sessions, one[:]...)
 	}
-	d.section("ended", len(s.ended.remembered()))
-	for _, e := range s.ended.remembered() {
-		d.bytes(e.ref[:])
-		d.number(uint64(e.at))
-		d.number(uint64(e.forget))
-	}
-	s.digestErased(&d)
-	s.digestCounters(&d)
-	return d.sum()
+	return l.Digest(sessions)
 }
 
-func (s *State) digestHead(d *digester) {
-	d.bytes(s.journal[:])
-	d.number(uint64(s.seq))
-	d.number(uint64(s.now))
-	d.number(uint64(s.memory))
-	d.number(uint64(s.ended.horizon))
-	root := s.Root()
-	d.bytes(root[:])
+// Digest returns the SHA-256 of all fields in their order: numbers as 8 bytes big-endian, everything else preceded
+// by its length.
+func (s *Session) Digest() journal.Digest {
+	var space [1024]byte
+	d := digester{buf: space[:0]}
+	d.session(s)
+	return sha256.Sum256(d.buf)
 }
 
-func (s *State) digestHistory(d *digester) {
-	frontier := s.history.tree.Hashes()
-	d.section("frontier", len(frontier))
-	for _, h := range frontier {
-		d.bytes(h)
-	}
-	d.section("writers", len(s.history.writers))
-	d.number(s.history.forgot.writers)
-	d.number(uint64(s.history.forgot.seq))
-	d.number(uint64(s.history.forgot.seen))
-	for _, id := range s.history.writerIDs() {
-		w := s.history.writers[id]
-		d.bytes(id[:])
-		d.number(w.number)
-		d.bytes(w.last[:])
-		d.number(uint64(w.seq))
-		d.number(uint64(w.seen))
-		d.bool(w.stopped)
-	}
+func (d *digester) head(l *Ledger) {
+	d.bytes(l.Journal[:])
+	d.number(uint64(l.Seq))
+	d.number(uint64(l.Now))
+	d.number(uint64(l.Memory))
+	d.number(uint64(l.Horizon))
+	d.bytes(l.Root[:])
 }
 
-func (s *State) digestErased(d *digester) {
-	d.section("erased", len(s.erased))
-	tenants := slices.SortedFunc(maps.Keys(s.erased), func(a, b journal.TenantID) int {
-		return bytes.Compare(a[:], b[:])
-	})
-	for _, t := range tenants {
-		keys := slices.Sorted(maps.Keys(s.erased[t]))
-		d.bytes(t[:])
-		d.number(uint64(len(keys)))
-		for _, k := range keys {
-			d.text(string(k))
-		}
+func (d *digester) history(l *Ledger) {
+	d.section("frontier", len(l.Frontier))
+	d.number(l.Size)
+	for i := range l.Frontier {
+		d.bytes(l.Frontier[i][:])
+	}
+	d.section("writers", len(l.Writers))
+	d.number(l.Forgot.Writers)
+	d.number(uint64(l.Forgot.Seq))
+	d.number(uint64(l.Forgot.Seen))
+	for i := range l.Writers {
+		w := &l.Writers[i]
+		d.bytes(w.Writer[:])
+		d.number(w.Number)
+		d.bytes(w.Last[:])
+		d.number(uint64(w.Seq))
+		d.number(uint64(w.Seen))
+		d.bool(w.Stopped)
 	}
 }
 
-func (s *State) digestCounters(d *digester) {
-	c := &s.counters
-	d.section("counters", len(c.refused))
-	d.number(c.batches)
-	d.number(c.events)
-	d.number(c.unknown)
-	for k, n := range c.accepted {
-		if n > 0 {
-			d.number(uint64(k))
-			d.number(n)
-		}
+func (d *digester) stats(c *Stats) {
+	d.section("counters", len(c.Refused))
+	d.number(c.Batches)
+	d.number(c.Events)
+	d.number(c.Unknown)
+	for _, k := range slices.Sorted(maps.Keys(c.Accepted)) {
+		d.number(uint64(k))
+		d.number(c.Accepted[k])
 	}
-	for _, why := range slices.Sorted(maps.Keys(c.refused)) {
+	for _, why := range slices.Sorted(maps.Keys(c.Refused)) {
 		d.text(string(why))
-		d.number(c.refused[why])
+		d.number(c.Refused[why])
 	}
 }
 
-// digester hashes an unambiguous encoding of what it is given.
+// digester hashes an unambiguous encoding of what it is given, or without a hash only gathers it.
 type digester struct {
 	hash hash.Hash
 	buf  []byte
@@ -179,7 +160,7 @@ func (d *digester) text(s string) {
 
 // spill hands what has gathered to the hash, in pieces that are worth the call.
 func (d *digester) spill() {
-	if len(d.buf) >= 4096 {
+	if d.hash != nil && len(d.buf) >= 4096 {
 		d.hash.Write(d.buf)
 		d.buf = d.buf[:0]
 	}
