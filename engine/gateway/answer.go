@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"net/http"
+	"time"
 
 	"github.com/dormouse-mcp/dormouse/journal"
 )
@@ -135,6 +136,24 @@ func (a *answer) Write(p []byte) (int, error) {
 		a.status = http.StatusOK
 	}
 	return a.ResponseWriter.Write(p)
+}
+
+// streamPatience is how long a client may take for one event, with a second more for every 64 KiB.
+const streamPatience = 30 * time.Second
+
+// stream writes a part of an event stream. A client that takes nothing any more is given up.
+func (a *answer) stream(p []byte) error {
+	rc := http.NewResponseController(a.ResponseWriter)
+	patience := streamPatience + time.Duration(len(p)>>16)*time.Second
+	// A writer without deadlines is one in a test, or of somebody who has patience.
+	_ = rc.SetWriteDeadline(time.Now().Add(patience))
+	_, err := a.Write(p)
+	return err
+}
+
+// streamed must be called when an event stream has ended: its connection may serve other requests.
+func (a *answer) streamed() {
+	_ = http.NewResponseController(a.ResponseWriter).SetWriteDeadline(time.Time{}) // see stream
 }
 
 // Unwrap is for http.ResponseController.

@@ -141,7 +141,7 @@ func (p *proxy) handshake(ctx context.Context, who caller, b *binding) (*initial
 	id := fmt.Appendf(nil, `"dormouse-%d"`, b.epoch)
 	in, err := p.w.open(ctx, who, b.conn, request(id, methodInitialize, params), id)
 	if err != nil {
-		return nil, err
+		return nil, reopening(err)
 	}
 	b.id = in.id
 	if st.Protocol != "" && st.Protocol != in.protocol {
@@ -154,10 +154,34 @@ func (p *proxy) handshake(ctx context.Context, who caller, b *binding) (*initial
 		}
 	}
 	if err := p.tell(ctx, who, b, in.protocol, request(nil, methodInitialized, nil)); err != nil {
-		return nil, err
+		return nil, reopening(err)
 	}
 	p.restore(ctx, who, b, in.protocol, &st)
 	return in, nil
+}
+
+// reopening turns an upstream's refusal to open a session again into what the client is told: what it is to
+// do about credentials and limits, but never that its own session has ended.
+func reopening(err error) error {
+	var ref *refusal
+	if !errors.As(err, &ref) {
+		return err
+	}
+	status := ref.status
+	switch {
+	case status == http.StatusUnauthorized, status == http.StatusForbidden, status == http.StatusTooManyRequests,
+		status >= http.StatusInternalServerError:
+	default:
+		status = http.StatusBadGateway
+	}
+	p := refuse(status, codeUnavailable, fmt.Sprintf("The MCP server does not open a session again: HTTP %d", ref.status))
+	p.header = http.Header{}
+	for _, name := range [...]string{"Www-Authenticate", "Retry-After"} {
+		if v, ok := ref.header[name]; ok {
+			p.header[name] = v
+		}
+	}
+	return p
 }
 
 // restore tells the upstream what the client has asked of it since. What it refuses is logged and lost.

@@ -103,7 +103,8 @@ func (p *proxy) listen(ctx context.Context, cancel context.CancelCauseFunc, a *a
 	}
 	a.streams()
 	a.WriteHeader(http.StatusOK)
-	if !a.say(": ok\n\n") {
+	defer a.streamed()
+	if !a.say([]byte(": ok\n\n")) {
 		return
 	}
 	carried := make(chan []byte)
@@ -116,11 +117,11 @@ func (p *proxy) listen(ctx context.Context, cancel context.CancelCauseFunc, a *a
 	for ok := true; ok; {
 		select {
 		case ev := <-carried:
-			ok = a.say(string(ev))
+			ok = a.say(ev)
 		case ev := <-l.events:
-			ok = a.say(string(ev))
+			ok = a.say(ev)
 		case <-alive.C:
-			ok = a.say(": keepalive\n\n")
+			ok = a.say([]byte(": keepalive\n\n"))
 		case <-ctx.Done():
 			return
 		}
@@ -128,8 +129,8 @@ func (p *proxy) listen(ctx context.Context, cancel context.CancelCauseFunc, a *a
 }
 
 // say writes and flushes; false: the client is gone.
-func (a *answer) say(s string) bool {
-	if _, err := io.WriteString(a, s); err != nil {
+func (a *answer) say(p []byte) bool {
+	if err := a.stream(p); err != nil {
 		return false
 	}
 	a.Flush()

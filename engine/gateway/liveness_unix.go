@@ -18,4 +18,3 @@ func hungUp(c syscall.RawConn) bool {
 	})
 	return err == nil && gone
 }
-

@@ -138,6 +138,9 @@ func (p *proxy) bind(b *binding) {
 	defer p.mu.Unlock()
 	close(p.rebound)
 	p.rebound = make(chan struct{})
+	if p.ctx.Err() != nil { // closed meanwhile; Close may not have seen b
+		_ = b.conn.Close() // nothing to save
+	}
 }
 
 // pace slows a session down that is lost again and again: two clients of one tenant may be evicting each other.

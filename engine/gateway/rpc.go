@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"strconv"
 )
@@ -49,6 +50,7 @@ type problem struct {
 	status     int
 	retryAfter int  // seconds; zero = not said
 	challenge  bool // asks for a bearer token
+	header     http.Header
 	rpcError
 }
 
@@ -67,6 +69,7 @@ func (p *problem) write(w http.ResponseWriter, id []byte) {
 	if p.retryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(p.retryAfter))
 	}
+	maps.Copy(h, p.header)
 	if p.challenge {
 		h.Set("WWW-Authenticate", "Bearer")
 	}

@@ -19,6 +19,8 @@ type stubborn struct {
 	get      func(w http.ResponseWriter)                         // answers a GET; nil = 405
 	version  string
 	lockout  int           // failures that lock out; zero = never
+	refuse   int           // the status with which initialize is refused; zero = it is not
+	amnesia  bool          // a session is forgotten with the first request after its handshake
 	evicting bool          // a new session ends the one before
 	hold     chan struct{} // if not nil, tools/call waits for it
 
@@ -106,6 +108,11 @@ func (s *stubborn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *stubborn) initialize(w http.ResponseWriter, m msg) {
+	if s.refuse > 0 {
+		w.Header().Set("Www-Authenticate", "Bearer realm=x")
+		rpcFault(w, s.refuse, -32000, "no")
+		return
+	}
 	if s.evicting {
 		clear(s.sessions)
 	}
@@ -121,6 +128,11 @@ func (s *stubborn) answer(w http.ResponseWriter, id string, m msg) {
 	if m.ID == nil || m.Method == "" {
 		s.sessions[id] = s.sessions[id] || m.Method == "notifications/initialized"
 		w.WriteHeader(202)
+		return
+	}
+	if s.amnesia {
+		delete(s.sessions, id)
+		s.dialect(w, nil, m)
 		return
 	}
 	if hold := s.hold; hold != nil && m.Method == "tools/call" {
@@ -192,41 +204,48 @@ func TestDialectsOfLoss(t *testing.T) {
 	}
 }
 
-// Any other 400 means what it says, and so does one that comes again right after a new handshake.
+// Any other 400 means what it says.
 func TestOther400sArePassedOn(t *testing.T) {
 	for name, dialect := range map[string]func(http.ResponseWriter){
-		"bad params":        func(w http.ResponseWriter) { rpcFault(w, 400, -32602, "Invalid params: session is missing") },
-		"bad request":       func(w http.ResponseWriter) { rpcFault(w, 400, -32000, "Bad Request: what is this?") },
-		"long text":         func(w http.ResponseWriter) { http.Error(w, fmt.Sprintf("session not found %0300d", 0), 400) },
-		"over and over 400": func(w http.ResponseWriter) { rpcFault(w, 400, -32000, "No valid session ID provided") },
+		"bad params":  func(w http.ResponseWriter) { rpcFault(w, 400, -32602, "Invalid params: session is missing") },
+		"bad request": func(w http.ResponseWriter) { rpcFault(w, 400, -32000, "Bad Request: what is this?") },
+		"long text":   func(w http.ResponseWriter) { http.Error(w, fmt.Sprintf("session not found %0300d", 0), 400) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			up := newStubborn(t)
+			up.dialect = func(w http.ResponseWriter, _ *http.Request, _ msg) { dialect(w) }
 			s := newSite(t)
 			s.boot(httpUpstream(t, up.door.url()))
 			id := s.session()
-			s.boots = 0
-			up.mu.Lock()
-			up.dialect = func(w http.ResponseWriter, _ *http.Request, _ msg) { dialect(w) }
-			up.sessions = nil // writes to it would panic: initialize must make a new one
-			up.sessions = map[string]bool{}
-			up.evicting = true
-			up.mu.Unlock()
-			if name == "over and over 400" {
-				// it knows no session, new or old
-				up.door.open(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					up.ServeHTTP(w, r)
-					up.forget()
-				}))
-			}
-			r := s.raw("POST", callTool, post("Mcp-Session-Id", id)...)
-			if r.status != 400 {
+			up.forget()
+			if r := s.raw("POST", callTool, post("Mcp-Session-Id", id)...); r.status != 400 {
 				t.Errorf("%d %s", r.status, r.body)
 			}
-			if n := up.count("initialize"); n > 2 {
+			if n := up.count("initialize"); n != 1 {
 				t.Errorf("%d handshakes", n)
 			}
 		})
+	}
+}
+
+// An upstream that forgets every session at once is not asked for ever.
+func TestUpstreamThatKeepsNothing(t *testing.T) {
+	for _, status := range []int{400, 404} {
+		up := newStubborn(t)
+		up.dialect = func(w http.ResponseWriter, _ *http.Request, _ msg) {
+			rpcFault(w, status, -32000, "No valid session ID provided")
+		}
+		s := newSite(t)
+		s.boot(httpUpstream(t, up.door.url()))
+		id := s.session()
+		up.forget()
+		up.mu.Lock()
+		up.amnesia = true
+		up.mu.Unlock()
+		r := s.raw("POST", callTool, post("Mcp-Session-Id", id)...)
+		if r.status != 502 && r.status != status || r.status == 404 || up.count("initialize") > 5 {
+			t.Errorf("%d %s after %d handshakes", r.status, r.body, up.count("initialize"))
+		}
 	}
 }
 
@@ -404,5 +423,29 @@ func TestUpstreamThatEvictsIsSlowedDown(t *testing.T) {
 	}
 	if time.Since(began) < 200*time.Millisecond {
 		t.Error("not slowed down")
+	}
+}
+
+// What an upstream says when it does not open a session again never tells the client that its own has ended.
+func TestUpstreamRefusesToReopen(t *testing.T) {
+	for status, want := range map[int]int{404: 502, 400: 502, 401: 401, 403: 403, 429: 429, 500: 500, 503: 503} {
+		up := newStubborn(t)
+		s := newSite(t)
+		s.boot(httpUpstream(t, up.door.url()))
+		id := s.session()
+		up.forget()
+		up.mu.Lock()
+		up.refuse = status
+		up.mu.Unlock()
+		r := s.raw("POST", callTool, post("Mcp-Session-Id", id)...)
+		if r.status != want || r.header.Get("Www-Authenticate") != "Bearer realm=x" || strings.Contains(r.body, "dormouse-") {
+			t.Errorf("%d became %d %v %s", status, r.status, r.header, r.body)
+		}
+		up.mu.Lock()
+		up.refuse = 0
+		up.mu.Unlock()
+		if r := s.raw("POST", callTool, post("Mcp-Session-Id", id)...); r.status != 200 {
+			t.Errorf("after %d: %d %s", status, r.status, r.body)
+		}
 	}
 }
