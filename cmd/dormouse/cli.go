@@ -39,6 +39,8 @@ type cli struct {
 	Demo     demoCmd     `cmd:"" help:"The story in one command: real clients, kill -9, restart, the same clients go on."`
 	Sessions sessionsCmd `cmd:"" help:"List, show or close sessions."`
 	Log      logCmd      `cmd:"" help:"Show the journal's events, newest last."`
+	Keys     keysCmd     `cmd:"" help:"List, rotate or export the keys of the journal."`
+	Tenants  tenantsCmd  `cmd:"" help:"List tenants, or erase one for ever."`
 	Bench    benchCmd    `cmd:"" help:"Measure Dormouse beside its naive rivals."`
 	Doctor   doctorCmd   `cmd:"" help:"Check data folder, keys, journal, clock and upstream."`
 	Version  versionCmd  `cmd:"" help:"Show version, protocol versions and event kinds."`

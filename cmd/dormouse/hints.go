@@ -19,11 +19,21 @@ func hinted(err error, data string) error {
 	if k, ok := errors.AsType[*seal.KeyFileError](err); ok && k.Hint != "" {
 		return console.Refused(err, "%s", k.Hint)
 	}
+	if r, ok := errors.AsType[*control.Refusal](err); ok {
+		return console.Refused(err, "%s", r.Hint)
+	}
+	if k, ok := errors.AsType[*seal.RingKeyError](err); ok {
+		return console.Refused(err, "another replica has rotated the keys since this keyring was copied, or it is another deployment's: bring the key file that has %s (compare with `dormouse keys list` there), and start again", k.ID)
+	}
 	switch {
 	case err == nil:
 		return nil
 	case isUsage(err):
 		return err
+	case errors.Is(err, store.ErrEnvironment):
+		return console.Refused(err, "it must hold the text of a key file: DORMOUSE_KEYS=\"$(cat FILE)\"; or unset it to use the key file")
+	case errors.Is(err, seal.ErrReading):
+		return console.Refused(err, "bring the complete keyring to serve or to change anything; with this one `dormouse log` and `dormouse sessions ls` work")
 	case errors.Is(err, store.ErrInUse):
 		return console.Refused(err, "stop that process, or take another folder with --data; to look inside, `dormouse sessions ls` and `dormouse log` work beside it")
 	case errors.Is(err, daemon.ErrConfig):
@@ -51,10 +61,15 @@ func hinted(err error, data string) error {
 
 // answered gives what a daemon refused its exit code.
 func answered(err error) error {
-	if a, ok := errors.AsType[*control.APIError](err); ok && a.Status == http.StatusBadRequest {
-		return console.Usage(err, "")
+	a, ok := errors.AsType[*control.APIError](err)
+	switch {
+	case ok && a.Status == http.StatusBadRequest:
+		return console.Usage(err, "%s", a.Hint)
+	case ok && a.Status == http.StatusForbidden:
+		return console.Refused(err, "%s", a.Hint)
+	default:
+		return err
 	}
-	return err
 }
 
 // isUsage reports whether err has an exit code already.

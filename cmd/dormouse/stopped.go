@@ -50,12 +50,21 @@ func stoppedBackend(st *store.Store) *control.Backend {
 		History: func(ctx context.Context, q audit.Query, fn func(audit.Entry) error) error {
 			return audit.History(ctx, st.Journal, st.Opener, q, fn)
 		},
-		Close: func(ctx context.Context, ref journal.Ref) error { return closeStopped(ctx, st, ref) },
+		Close:       func(ctx context.Context, ref journal.Ref) error { return closeStopped(ctx, st, ref) },
+		Keys:        st.Keys,
+		ReadingKeys: func() []byte { return st.Keyring().Reading().Text() },
+		Rotate:      st.Rotate,
+		RetireKeys:  st.RetireKeys,
+		Tenants:     st.Tenants,
+		EraseTenant: st.EraseTenant,
 	}
 }
 
 // closeStopped ends a session without an engine: nothing is live here.
 func closeStopped(ctx context.Context, st *store.Store, ref journal.Ref) error {
+	if err := writable(st); err != nil {
+		return err
+	}
 	var found replay.Session
 	var ok bool
 	st.Follower.View(func(s *replay.State) { found, ok = s.Session(ref) })

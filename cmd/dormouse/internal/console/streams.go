@@ -9,10 +9,12 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// Streams is where a command writes. Out is for results alone.
+// Streams is where a command writes, Out for results alone, and where it reads answers.
 type Streams struct {
 	Out, Err       io.Writer
 	OutTTY, ErrTTY bool
+	In             io.Reader
+	InTTY          bool // somebody can be asked
 }
 
 // Standard returns the process's own streams.
@@ -20,6 +22,7 @@ func Standard() Streams {
 	return Streams{
 		Out: os.Stdout, OutTTY: isTerminal(os.Stdout),
 		Err: os.Stderr, ErrTTY: isTerminal(os.Stderr),
+		In: os.Stdin, InTTY: isTerminal(os.Stdin),
 	}
 }
 

@@ -145,17 +145,19 @@ func (c *Client) do(ctx context.Context, method, path string) (*http.Response, e
 	defer res.Body.Close()
 	var problem struct {
 		Error string `json:"error"`
+		Hint  string `json:"hint"`
 	}
 	if json.NewDecoder(res.Body).Decode(&problem) != nil || strings.TrimSpace(problem.Error) == "" {
 		problem.Error = "the daemon answered " + res.Status
 	}
-	return nil, &APIError{Status: res.StatusCode, Message: problem.Error}
+	return nil, &APIError{Status: res.StatusCode, Message: problem.Error, Hint: problem.Hint}
 }
 
 // APIError is an answer that was no success.
 type APIError struct {
 	Status  int // of HTTP
 	Message string
+	Hint    string // what the operator can do; may be empty
 }
 
 func (e *APIError) Error() string { return e.Message }

@@ -7,6 +7,13 @@
 //	GET  /v1/sessions/{ref}          ref may be abbreviated while it is unique
 //	POST /v1/sessions/{ref}/close
 //	GET  /v1/log?session=&since=&until=&kind=&limit=&follow=&verdicts=     JSON lines
+//	GET  /v1/keys?count=
+//	GET  /v1/keys/reading            the journal ring itself, as text
+//	POST /v1/keys/rotate?ring=&prepare=&who=
+//	POST /v1/keys/retire?who=
+//	GET  /v1/tenants
+//	GET  /v1/tenants/{tenant}        a label, or an ID that may be abbreviated
+//	POST /v1/tenants/{tenant}/erase?who=
 //
-// Nothing that it says is a secret: no session ID, no credential.
+// Nothing that it says is a secret, the journal ring aside: no session ID, no credential, no other key.
 package control

@@ -30,7 +30,26 @@ type Backend struct {
 	History func(context.Context, audit.Query, func(audit.Entry) error) error
 	Close   func(context.Context, journal.Ref) error
 	Live    func() map[journal.Ref]bool // the sessions with a runtime here; nil: none
+
+	// Keyring and tenants. They may fail with a *Refusal.
+	Keys        func(ctx context.Context, count bool) (Keys, error)
+	ReadingKeys func() []byte
+	Rotate      func(context.Context, RotateQuery) (Rotated, error)
+	RetireKeys  func(ctx context.Context, who string) (Rotated, error)
+	Tenants     func(context.Context) ([]Tenant, error)
+	EraseTenant func(ctx context.Context, t journal.TenantID, who string) (Erased, error)
 }
+
+// Refusal is an error that comes with the operator's next step. Nothing was changed.
+type Refusal struct {
+	Err  error
+	Hint string
+}
+
+func (r *Refusal) Error() string { return r.Err.Error() }
+
+// Unwrap returns Err.
+func (r *Refusal) Unwrap() error { return r.Err }
 
 // problem is an answer that is no success.
 type problem struct {
@@ -48,6 +67,13 @@ func Handler(b *Backend) http.Handler {
 	mux.HandleFunc("GET /v1/sessions/{ref}", b.when(b.show))
 	mux.HandleFunc("POST /v1/sessions/{ref}/close", b.when(b.close))
 	mux.HandleFunc("GET /v1/log", b.when(b.log))
+	mux.HandleFunc("GET /v1/keys", b.when(b.keys))
+	mux.HandleFunc("GET /v1/keys/reading", b.when(b.reading))
+	mux.HandleFunc("POST /v1/keys/rotate", b.when(b.rotate))
+	mux.HandleFunc("POST /v1/keys/retire", b.when(b.retire))
+	mux.HandleFunc("GET /v1/tenants", b.when(b.tenants))
+	mux.HandleFunc("GET /v1/tenants/{tenant}", b.when(b.tenant))
+	mux.HandleFunc("POST /v1/tenants/{tenant}/erase", b.when(b.erase))
 	return mux
 }
 
@@ -64,11 +90,13 @@ func (b *Backend) when(serve func(http.ResponseWriter, *http.Request) error) htt
 		if err == nil {
 			return
 		}
-		status := http.StatusInternalServerError
+		status, said := http.StatusInternalServerError, map[string]string{"error": err.Error()}
 		if p, ok := errors.AsType[*problem](err); ok {
 			status = p.status
+		} else if r, ok := errors.AsType[*Refusal](err); ok {
+			status, said["hint"] = http.StatusForbidden, r.Hint
 		}
-		writeJSON(w, status, map[string]string{"error": err.Error()})
+		writeJSON(w, status, said)
 	}
 }
 

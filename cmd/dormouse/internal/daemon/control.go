@@ -37,6 +37,13 @@ func (d *daemon) newBackend() *control.Backend {
 		},
 		Close: func(ctx context.Context, ref journal.Ref) error { return d.engine.Close(ctx, ref, journal.ReasonAdmin) },
 		Live:  func() map[journal.Ref]bool { return d.liveRefs() },
+
+		Keys:        func(ctx context.Context, count bool) (control.Keys, error) { return d.store.Keys(ctx, count) },
+		ReadingKeys: func() []byte { return d.store.Keyring().Reading().Text() },
+		Rotate:      d.rotate,
+		RetireKeys:  func(ctx context.Context, who string) (control.Rotated, error) { return d.store.RetireKeys(ctx, who) },
+		Tenants:     func(ctx context.Context) ([]control.Tenant, error) { return d.store.Tenants(ctx) },
+		EraseTenant: d.eraseTenant,
 	}
 }
 

@@ -31,10 +31,11 @@ type daemon struct {
 	metrics *metrics.Metrics
 	token   atomic.Pointer[string]
 	backend *control.Backend
-	clients servers      // the clients' listener
-	servers servers      // the operator's and the control socket
-	fatal   chan error   // buffered: the first reason to stop counts
-	told    atomic.Int64 // the second of the restore of which the log told last
+	clients servers       // the clients' listener
+	servers servers       // the operator's and the control socket
+	fatal   chan error    // buffered: the first reason to stop counts
+	told    atomic.Int64  // the second of the restore of which the log told last
+	newKeys chan struct{} // buffered: the key file should be read again
 
 	listen, adminListen net.Listener
 	record              control.Daemon // what daemon.json says
@@ -56,10 +57,11 @@ func Run(ctx context.Context, c Config) error {
 	if err := c.complete(); err != nil {
 		return err
 	}
-	d := &daemon{c: c, log: c.Logger, phase: newPhase(), metrics: metrics.New(c.Version), fatal: make(chan error, 1)}
+	d := &daemon{c: c, log: c.Logger, phase: newPhase(), metrics: metrics.New(c.Version), fatal: make(chan error, 1), newKeys: make(chan struct{}, 1)}
 	d.clients, d.servers = servers{log: c.Logger, fail: d.fail}, servers{log: c.Logger, fail: d.fail}
 	d.c.Store.Observer = committing{d.metrics, d.fail}
 	d.c.Store.Progress = d.progress
+	d.c.Store.Replica, d.c.Store.KeysFound = c.Replica, d.keysFound
 	d.backend = d.newBackend()
 	if err := d.prepare(); err != nil {
 		return err
@@ -122,6 +124,9 @@ func (d *daemon) start(ctx context.Context) error {
 		return err
 	}
 	d.store = opened
+	if err := d.store.Keyring().Complete(); err != nil {
+		return err
+	}
 	d.tellStore()
 	if err := d.openControl(ctx); err != nil {
 		return err
@@ -164,7 +169,7 @@ func (d *daemon) note(ctx context.Context, k journal.Kind) error {
 	return nil
 }
 
-// reload reads the token file again at every SIGHUP, until ctx ends.
+// reload reads the key file and the token file again at every SIGHUP, until ctx ends.
 func (d *daemon) reload(ctx context.Context) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
@@ -175,9 +180,11 @@ func (d *daemon) reload(ctx context.Context) {
 			return
 		case <-hup:
 		}
+		d.reloadKeys(ctx)
 		if d.tokens == nil {
-			d.log.Info().Msg("SIGHUP: there is no token file to read again")
-		} else if err := d.tokens.Reload(); err != nil {
+			continue
+		}
+		if err := d.tokens.Reload(); err != nil {
 			d.log.Error().Err(err).Msg("SIGHUP: the former tokens stay")
 		} else {
 			d.log.Info().Msg("SIGHUP: token file read again")
@@ -190,6 +197,7 @@ func (d *daemon) wait(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { d.reload(ctx) })
+	wg.Go(func() { d.tendKeys(ctx) })
 	defer wg.Wait()
 	defer cancel()
 	select {

@@ -72,7 +72,7 @@ func (d *daemon) checkKeys(ctx context.Context) error {
 			Msg("damage: a tenant's key is not there; its sessions cannot wake until the folder is brought back from a backup")
 	}
 	d.metrics.SessionsWithoutKey(lost)
-	return nil
+	return d.fits(orphans)
 }
 
 func (d *daemon) tellReady(token string) {

@@ -67,7 +67,7 @@ func (d *daemon) authenticator() gateway.Authenticator {
 	case d.tokens != nil:
 		return d.tokens
 	case d.c.Passthrough:
-		return gateway.Passthrough{Name: d.store.Keyring.Name}
+		return gateway.Passthrough{Name: d.store.Keyring().Name}
 	default:
 		return nil
 	}
@@ -75,7 +75,7 @@ func (d *daemon) authenticator() gateway.Authenticator {
 
 func (d *daemon) identifier() *gateway.Identifier {
 	return &gateway.Identifier{
-		Auth: d.authenticator(), Name: d.store.Keyring.Name, CanonicalURL: n8n.CanonicalURL, Context: d.context,
+		Auth: d.authenticator(), Name: d.store.Keyring().Name, CanonicalURL: n8n.CanonicalURL, Context: d.context,
 	}
 }
 
@@ -128,7 +128,7 @@ func (d *daemon) wire() (err error) {
 
 // eventKey authenticates event IDs, alike on all replicas and after every restart.
 func (d *daemon) eventKey() []byte {
-	a, b := d.store.Keyring.Name("event-ids", "1"), d.store.Keyring.Name("event-ids", "2")
+	a, b := d.store.Keyring().Name("event-ids", "1"), d.store.Keyring().Name("event-ids", "2")
 	return append(a[:], b[:]...)
 }
 

@@ -15,4 +15,7 @@ var (
 
 	// ErrNoKeys says that there is a journal, but no keyring that could read it. Bring the keys back.
 	ErrNoKeys = errors.New("the keyring is missing")
+
+	// ErrEnvironment says that the environment's DORMOUSE_KEYS holds no keyring. Correct or unset it.
+	ErrEnvironment = errors.New("DORMOUSE_KEYS")
 )

@@ -6,6 +6,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/dormouse-mcp/dormouse/journal"
 	"github.com/dormouse-mcp/dormouse/journal/commit"
 	"github.com/dormouse-mcp/dormouse/replay"
 )
@@ -24,6 +25,12 @@ type Options struct {
 	NATSCreds string // credentials file; empty = none
 	Replicas  int    // of the streams, where they are made; 0 = 1
 	Prefix    string // of streams and subjects; empty = "dormouse"
+
+	// Replica is named in what the store journals by itself; empty = none.
+	Replica journal.ReplicaID
+	// KeysFound is called when a batch under a key that was not known made the store read the key file again, and
+	// the key was there: Reload should follow. It must not wait; nil = none.
+	KeysFound func()
 
 	Logger   zerolog.Logger
 	Observer commit.Observer       // nil = none

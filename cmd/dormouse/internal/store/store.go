@@ -22,10 +22,9 @@ import (
 // Store is an open store. Fields are set by Open, the last two by Restore, and not changed after.
 type Store struct {
 	Journal  *jetstream.Journal
-	Keyring  *seal.Keyring
-	KeysMade string // where the keyring was just made; empty if it was there
-	Fresh    bool   // the journal was just made
-	Opener   *seal.BatchOpener
+	KeysMade string        // where the keyring was just made; empty if it was there
+	Fresh    bool          // the journal was just made
+	Opener   replay.Opener // of this journal's batches
 	Vault    *seal.Vault
 
 	Committer *commit.Committer
@@ -36,6 +35,7 @@ type Store struct {
 	server   *jetstream.Server // nil with a NATS of the operator's
 	nc       *nats.Conn
 	follower atomic.Pointer[replay.Follower] // for the committer's basis, which may ask before Restore is done
+	keys     keys
 }
 
 // Open takes the folder's lock and opens keyring and journal. The caller closes the store.
@@ -61,8 +61,9 @@ func Open(ctx context.Context, o Options) (s *Store, err error) {
 	if err := s.openKeys(ctx); err != nil {
 		return s, err
 	}
-	s.Opener = seal.NewBatchOpener(s.Keyring)
-	s.Vault = seal.NewVault(s.Keyring, s.Journal.Keys())
+	s.keys.opener = seal.NewBatchOpener(s.Keyring())
+	s.Opener = openerFunc(s.openBatch)
+	s.Vault = seal.NewVault(s.Keyring(), s.Journal.Keys())
 	s.Vault.ConsultErased(s.erased)
 	return s, nil
 }
@@ -135,10 +136,11 @@ func (s *Store) openKeys(ctx context.Context) error {
 	}
 	s.Fresh = bounds.Last == 0
 	if s.o.Keys != "" {
-		s.Keyring, err = seal.ParseKeyring([]byte(s.o.Keys))
+		k, err := ParseEnvironment(s.o.Keys)
 		if err != nil {
-			return fmt.Errorf("DORMOUSE_KEYS: %w", err)
+			return err
 		}
+		s.keys.ring.Store(k)
 		return s.keepID()
 	}
 	k, made, err := seal.LoadOrCreate(s.o.KeyFile, s.o.Create && s.Fresh)
@@ -148,7 +150,7 @@ func (s *Store) openKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.Keyring = k
+	s.keys.ring.Store(k)
 	if made {
 		s.KeysMade = s.o.KeyFile
 	}
@@ -167,10 +169,11 @@ func (s *Store) keepID() error {
 // complete; the follower then goes on.
 func (s *Store) Restore(ctx context.Context) error {
 	w := journal.NewWriterID()
-	encoder, err := seal.NewBatchSealer(s.Keyring, w)
+	encoder, err := seal.NewBatchSealer(s.Keyring(), w)
 	if err != nil {
 		return err
 	}
+	s.keys.sealer = encoder
 	s.Committer, err = commit.New(commit.Options{ //nolint:contextcheck // it outlives the restore
 		Port: s.Journal, Encoder: encoder, Journal: s.Journal.ID(), Writer: w, Basis: s.basis,
 		Logger: s.o.Logger, Observer: s.o.Observer,
