@@ -154,6 +154,7 @@ func (s *State) advance(to journal.Instant) {
 func day(i journal.Instant) int64 { return int64(i) / (24 * time.Hour).Milliseconds() }
 
 func (s *State) foldAll(b *journal.Batch, fn func(int, Refusal)) {
+	s.table.warm(b.Events)
 	for i := range b.Events {
 		e := &b.Events[i]
 		why := s.fold(e, journal.Position{Seq: s.seq, Index: uint32(i)})

@@ -57,7 +57,7 @@ func (t *table) unschedule(p place) {
 // accessed tells that the record's last access has moved forward.
 func (t *table) accessed(r *record) {
 	if r.bucket == overdue {
-		p := t.index[r.ref]
+		_, p, _ := t.find(t.index.hash(&r.ref), &r.ref)
 		t.unschedule(p)
 		t.schedule(p)
 	}

@@ -54,9 +54,9 @@ func (s *State) eraseKeys(t journal.TenantID, keys []journal.KeyID) {
 
 func (s *State) refsOf(t journal.TenantID) []journal.Ref {
 	var refs []journal.Ref
-	for ref, p := range s.table.index {
-		if s.table.at(p).profile.tenant.id == t {
-			refs = append(refs, ref)
+	for r := range s.table.records() {
+		if r.profile.tenant.id == t {
+			refs = append(refs, r.ref)
 		}
 	}
 	slices.SortFunc(refs, compareRefs)

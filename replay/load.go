@@ -70,9 +70,8 @@ func (b *Block) check(common int, s *Session, sealed []byte, idLen int) error {
 
 // Loader makes a state of what a snapshot held. Not safe for concurrent use.
 type Loader struct {
-	s     *State
-	want  int
-	taken int
+	s    *State
+	want int
 }
 
 // NewLoader returns a loader for a state of that ledger, with room for as many sessions as roomFor says. The ledger's
@@ -80,7 +79,7 @@ type Loader struct {
 func NewLoader(l *Ledger, roomFor int) (*Loader, error) {
 	s := NewState()
 	s.journal, s.seq, s.now, s.memory = l.Journal, l.Seq, l.Now, l.Memory
-	s.table.index = make(map[journal.Ref]place, roomFor)
+	s.table.index = newIndex(roomFor)
 	s.table.pages = make([]*page, 0, roomFor/pageSize+1)
 	if err := s.history.load(l); err != nil {
 		return nil, err
@@ -120,10 +119,11 @@ func (l *Loader) Take(b *Block) error {
 		p := place(first + i)
 		r := t.at(p)
 		r.profile = profiles[common]
-		t.index[r.ref] = p
-		if l.taken++; len(t.index) != l.taken {
+		h := t.index.hash(&r.ref)
+		if _, _, twice := t.find(h, &r.ref); twice {
 			return fmt.Errorf("session %v: %w: twice in a snapshot", r.ref, journal.ErrMalformed)
 		}
+		t.index.put(h, p)
 		t.schedule(p)
 	}
 	for p := first + len(b.common); p < t.used; p++ {
@@ -158,7 +158,7 @@ func (l *Loader) State() (*State, error) {
 		return nil, fmt.Errorf("snapshot: %w: %d sessions where it says %d", journal.ErrMalformed, s.Len(), l.want)
 	}
 	for ref := range s.ended.refs {
-		if _, ok := s.table.index[ref]; ok {
+		if _, ok := s.table.get(ref); ok {
 			return nil, fmt.Errorf("snapshot: %w: session %v is both present and ended", journal.ErrMalformed, ref)
 		}
 	}

@@ -73,7 +73,7 @@ func (s *State) Now() journal.Instant { return s.now }
 func (s *State) Root() journal.Root { return s.history.root }
 
 // Len returns how many sessions are present. It costs nothing.
-func (s *State) Len() int { return len(s.table.index) }
+func (s *State) Len() int { return s.table.index.count }
 
 // TenantLen returns how many sessions of a tenant are present. It costs a look-up.
 func (s *State) TenantLen(t journal.TenantID) int { return s.directory.sessions(t) }

@@ -21,7 +21,7 @@ type place uint32
 // copy, if that page is older than the freeze. A record's bucket and slot are the table's own, say nothing of the
 // session, and are changed in place; nobody reads them in a frozen page.
 type table struct {
-	index map[journal.Ref]place
+	index index
 	pages []*page
 	free  []place
 	used  int // places ever handed out
@@ -30,18 +30,20 @@ type table struct {
 	freezes uint32        // how many there were
 	held    *atomic.Int32 // how many frozen tables are still read
 	since   []uint32      // for each page: freezes when it was made
+
+	warmed journal.Instant // of no meaning: it keeps the compiler from leaving warm out
 }
 
 type page [pageSize]record
 
 func newTable() table {
-	return table{index: make(map[journal.Ref]place), due: newDue(), held: new(atomic.Int32)}
+	return table{index: newIndex(0), due: newDue(), held: new(atomic.Int32)}
 }
 
 func (t *table) at(p place) *record { return &t.pages[p/pageSize][p%pageSize] }
 
 func (t *table) get(ref journal.Ref) (*record, bool) {
-	p, ok := t.index[ref]
+	_, p, ok := t.find(t.index.hash(&ref), &ref)
 	if !ok {
 		return nil, false
 	}
@@ -50,7 +52,7 @@ func (t *table) get(ref journal.Ref) (*record, bool) {
 
 // own is get for who wants to change the record. A pointer from an earlier get is stale afterwards.
 func (t *table) own(ref journal.Ref) (*record, bool) {
-	p, ok := t.index[ref]
+	_, p, ok := t.find(t.index.hash(&ref), &ref)
 	if !ok {
 		return nil, false
 	}
@@ -69,7 +71,7 @@ func (t *table) writable(p place) *record {
 // add takes in a record, whose last access and profile are set.
 func (t *table) add(r record) {
 	p := t.allocate()
-	t.index[r.ref] = p
+	t.index.put(t.index.hash(&r.ref), p)
 	*t.writable(p) = r
 	t.schedule(p)
 }
@@ -89,18 +91,34 @@ func (t *table) allocate() place {
 }
 
 func (t *table) remove(ref journal.Ref) {
-	p := t.index[ref]
+	at, p, ok := t.find(t.index.hash(&ref), &ref)
+	if !ok {
+		return
+	}
 	t.unschedule(p)
-	delete(t.index, ref)
+	t.index.remove(at)
 	*t.writable(p) = record{}
 	t.free = append(t.free, p)
 }
 
+// records yields all records as they lie in memory.
+func (t *table) records() iter.Seq[*record] {
+	return func(yield func(*record) bool) {
+		for _, page := range t.pages {
+			for i := range page {
+				if r := &page[i]; r.profile != nil && !yield(r) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // refs returns the refs of all records in order.
 func (t *table) refs() []journal.Ref {
-	refs := make([]journal.Ref, 0, len(t.index))
-	for ref := range t.index {
-		refs = append(refs, ref)
+	refs := make([]journal.Ref, 0, t.index.count)
+	for r := range t.records() {
+		refs = append(refs, r.ref)
 	}
 	slices.SortFunc(refs, compareRefs)
 	return refs
@@ -110,7 +128,7 @@ func (t *table) refs() []journal.Ref {
 func (t *table) all() iter.Seq[*record] {
 	return func(yield func(*record) bool) {
 		for _, ref := range t.refs() {
-			if !yield(t.at(t.index[ref])) {
+			if r, ok := t.get(ref); ok && !yield(r) {
 				return
 			}
 		}

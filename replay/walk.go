@@ -5,8 +5,8 @@ import "github.com/dormouse-mcp/dormouse/journal"
 // AppendRefs appends the refs of all sessions to dst, in no order. It costs some tens of nanoseconds a
 // session, so that who needs all of them can let go of the state before it looks at each.
 func (s *State) AppendRefs(dst []journal.Ref) []journal.Ref {
-	for ref := range s.table.index {
-		dst = append(dst, ref)
+	for r := range s.table.records() {
+		dst = append(dst, r.ref)
 	}
 	return dst
 }
