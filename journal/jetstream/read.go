@@ -69,7 +69,8 @@ type reader struct {
 	fn      func(journal.Message) error
 	end     chan error // why fn is not called any more
 	backoff time.Duration
-	shorter time.Time // since when the stream ends before after
+	shorter time.Time   // since when the stream ends before after
+	last    journal.Seq // the stream's last message when this subscription began
 
 	mu    sync.Mutex // held while fn runs
 	after journal.Seq
@@ -108,17 +109,7 @@ func (r *reader) subscribe(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errBroken, err)
 	}
-	select {
-	case <-ctx.Done():
-		err = context.Cause(ctx)
-	case err = <-r.end:
-		r.end <- err
-	case err = <-broken:
-		err = fmt.Errorf("%w: %w", errBroken, err)
-	case now := <-status:
-		err = fmt.Errorf("%w: the connection is %v now", errBroken, now)
-	}
-	return r.stop(sub, err)
+	return r.stop(sub, r.await(ctx, broken, status))
 }
 
 // stop ends a subscription: afterwards fn is not running, and is not called by it any more. It returns why
@@ -144,7 +135,7 @@ func (r *reader) checkBounds(ctx context.Context) error {
 	case r.after+1 < b.First:
 		return &journal.GapError{After: r.after, Next: b.First}
 	case r.after <= b.Last:
-		r.shorter = time.Time{}
+		r.shorter, r.last = time.Time{}, b.Last
 	case r.shorter.IsZero():
 		r.shorter = time.Now()
 		return errBroken
