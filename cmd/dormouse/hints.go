@@ -19,7 +19,7 @@ func hinted(err error, data string) error {
 	if k, ok := errors.AsType[*seal.KeyFileError](err); ok && k.Hint != "" {
 		return console.Refused(err, "%s", k.Hint)
 	}
-	if r, ok := errors.AsType[*control.Refusal](err); ok {
+	if r, ok := errors.AsType[*control.RefusedError](err); ok {
 		return console.Refused(err, "%s", r.Hint)
 	}
 	if k, ok := errors.AsType[*seal.RingKeyError](err); ok {

@@ -58,7 +58,7 @@ func (c *keysListCmd) keys(ctx context.Context, s console.Streams) (k control.Ke
 		if loadErr != nil {
 			return k, errors.Join(err, hinted(loadErr, c.Data))
 		}
-		return store.KeysOf(ring, c.options().Source()), nil
+		return store.KeysOf(ring, store.KeySource(c.options())), nil
 	}
 	if err != nil {
 		return k, err
@@ -132,11 +132,11 @@ func rotateFile(o store.Options, q control.RotateQuery) (r control.Rotated, err 
 	if err := k.Complete(); err != nil {
 		return r, err
 	}
-	r = control.Rotated{Source: o.Source(), Prepared: q.Prepare}
+	r = control.Rotated{Source: store.KeySource(o), Prepared: q.Prepare}
 	if k, err = store.RotateRings(k, q, &r); err != nil {
 		return r, err
 	}
-	return r, seal.Save(o.Source(), k)
+	return r, seal.Save(store.KeySource(o), k)
 }
 
 type keysRetireCmd struct {
@@ -190,7 +190,7 @@ Examples:
 // Run writes the reading keyring.
 func (c *keysExportCmd) Run(ctx context.Context, s console.Streams) error {
 	if !c.Reading {
-		return console.Usage(errors.New("say --reading"), "the complete keyring is the key file (%s): copy that one", c.options().Source())
+		return console.Usage(errors.New("say --reading"), "the complete keyring is the key file (%s): copy that one", store.KeySource(c.options()))
 	}
 	text, err := c.text(ctx)
 	if err != nil {
@@ -239,7 +239,7 @@ func whoami() string {
 // writable refuses what a reading keyring must not do.
 func writable(st *store.Store) error {
 	if err := st.Keyring().Complete(); err != nil {
-		return &control.Refusal{Err: err, Hint: "take the complete keyring: a reading one writes nothing"}
+		return &control.RefusedError{Err: err, Hint: "take the complete keyring: a reading one writes nothing"}
 	}
 	return nil
 }

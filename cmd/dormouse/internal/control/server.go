@@ -31,7 +31,7 @@ type Backend struct {
 	Close   func(context.Context, journal.Ref) error
 	Live    func() map[journal.Ref]bool // the sessions with a runtime here; nil: none
 
-	// Keyring and tenants. They may fail with a *Refusal.
+	// Keyring and tenants. They may fail with a *RefusedError.
 	Keys        func(ctx context.Context, count bool) (Keys, error)
 	ReadingKeys func() []byte
 	Rotate      func(context.Context, RotateQuery) (Rotated, error)
@@ -40,16 +40,16 @@ type Backend struct {
 	EraseTenant func(ctx context.Context, t journal.TenantID, who string) (Erased, error)
 }
 
-// Refusal is an error that comes with the operator's next step. Nothing was changed.
-type Refusal struct {
+// RefusedError is an error that comes with the operator's next step. Nothing was changed.
+type RefusedError struct {
 	Err  error
 	Hint string
 }
 
-func (r *Refusal) Error() string { return r.Err.Error() }
+func (r *RefusedError) Error() string { return r.Err.Error() }
 
 // Unwrap returns Err.
-func (r *Refusal) Unwrap() error { return r.Err }
+func (r *RefusedError) Unwrap() error { return r.Err }
 
 // problem is an answer that is no success.
 type problem struct {
@@ -93,7 +93,7 @@ func (b *Backend) when(serve func(http.ResponseWriter, *http.Request) error) htt
 		status, said := http.StatusInternalServerError, map[string]string{"error": err.Error()}
 		if p, ok := errors.AsType[*problem](err); ok {
 			status = p.status
-		} else if r, ok := errors.AsType[*Refusal](err); ok {
+		} else if r, ok := errors.AsType[*RefusedError](err); ok {
 			status, said["hint"] = http.StatusForbidden, r.Hint
 		}
 		writeJSON(w, status, said)

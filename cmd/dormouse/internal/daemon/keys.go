@@ -39,7 +39,7 @@ func (d *daemon) reloadKeys(ctx context.Context) {
 	switch {
 	case err != nil:
 		l := d.log.Error().Err(err)
-		if r, ok := errors.AsType[*control.Refusal](err); ok {
+		if r, ok := errors.AsType[*control.RefusedError](err); ok {
 			l = l.Str("hint", r.Hint)
 		}
 		l.Msg("key file read again, and not all is well")

@@ -10,7 +10,7 @@ import (
 
 // Keys tells of the keyring and what its keys are used for. Counting batches reads the header of each.
 func (s *Store) Keys(ctx context.Context, count bool) (control.Keys, error) {
-	out := KeysOf(s.Keyring(), s.o.Source())
+	out := KeysOf(s.Keyring(), KeySource(s.o))
 	uses, err := s.wraps(ctx)
 	if err != nil {
 		return out, err

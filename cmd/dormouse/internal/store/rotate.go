@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/control"
@@ -15,78 +13,12 @@ import (
 	"github.com/dormouse-mcp/dormouse/journal/seal"
 )
 
-// keys is the keyring in use and what seals and opens with it.
-type keys struct {
-	changing sync.Mutex // held by whoever changes the keyring
-	ring     atomic.Pointer[seal.Keyring]
-	opener   *seal.BatchOpener
-	sealer   *seal.BatchSealer // nil before Restore
-}
-
-type openerFunc func([]byte) (*journal.Batch, error)
-
-// Open implements replay.Opener.
-func (f openerFunc) Open(data []byte) (*journal.Batch, error) { return f(data) }
-
-// ParseEnvironment reads the keyring in the text of DORMOUSE_KEYS. Its error is ErrEnvironment.
-func ParseEnvironment(text string) (*seal.Keyring, error) {
-	k, err := seal.ParseKeyring([]byte(text))
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrEnvironment, err)
-	}
-	return k, nil
-}
-
-// LoadKeys reads the keyring that o names, without a store.
-func LoadKeys(o Options) (*seal.Keyring, error) {
-	if err := o.fill(); err != nil {
-		return nil, err
-	}
-	if o.Keys != "" {
-		return ParseEnvironment(o.Keys)
-	}
-	return seal.Load(o.KeyFile)
-}
-
-// Source says where o has its keyring from: the key file's path or DORMOUSE_KEYS.
-func (o Options) Source() string {
-	if o.Keys != "" {
-		return "DORMOUSE_KEYS"
-	}
-	_ = o.fill() // without a folder there is no path to tell
-	return o.KeyFile
-}
-
-// Keyring returns the keyring in use.
-func (s *Store) Keyring() *seal.Keyring { return s.keys.ring.Load() }
-
-// openBatch opens a batch. If its key is not known, another replica may have rotated, and the operator brought the key
-// file since: it is read once more.
-func (s *Store) openBatch(data []byte) (*journal.Batch, error) {
-	b, err := s.keys.opener.Open(data)
-	if !errors.Is(err, journal.ErrKeyMissing) || s.o.Keys != "" {
-		return b, err
-	}
-	k, loadErr := seal.Load(s.o.KeyFile)
-	if loadErr != nil {
-		return nil, err
-	}
-	if _, unfit := k.Succeeds(s.Keyring()); unfit != nil {
-		return nil, err
-	}
-	s.keys.opener.Use(k)
-	if b, err = s.keys.opener.Open(data); err == nil && s.o.KeysFound != nil {
-		s.o.KeysFound()
-	}
-	return b, err
-}
-
 // Rotate gives rings of the keyring a new current key, saves the keyring and goes over to it at once: the next
 // batch is under the new journal key; data keys are wrapped under the new tenant key, and their older wraps
 // securely deleted. With Prepare the new keys are saved and known from then on, and seal nothing yet. Call it after Restore.
 //
 // What is interrupted after the keyring was saved goes on with ResumeKeys or Reload. It fails with a
-// *control.Refusal, and changes nothing, where the keyring is no file or no complete one.
+// *control.RefusedError, and changes nothing, where the keyring is no file or no complete one.
 func (s *Store) Rotate(ctx context.Context, q control.RotateQuery) (out control.Rotated, err error) {
 	s.keys.changing.Lock()
 	defer s.keys.changing.Unlock()
@@ -114,7 +46,7 @@ func RotateRings(k *seal.Keyring, q control.RotateQuery, out *control.Rotated) (
 	for _, name := range q.Rings {
 		r := seal.Ring(name)
 		if r != seal.RingJournal && r != seal.RingTenant {
-			return nil, &control.Refusal{Err: fmt.Errorf("no ring %q", name), Hint: "the rings are journal and tenant"}
+			return nil, &control.RefusedError{Err: fmt.Errorf("no ring %q", name), Hint: "the rings are journal and tenant"}
 		}
 		from, change := k.Current(r), k.Rotate
 		if q.Prepare {
@@ -176,33 +108,6 @@ func keyIDs(names []string) (ids []journal.KeyID) {
 	return ids
 }
 
-// Reload reads the key file again and goes over to what it says: see Rotate. It reports whether anything
-// was changed. A file that does not fit changes nothing; the error is a *control.Refusal.
-func (s *Store) Reload(ctx context.Context) (changed bool, wrapped int, err error) {
-	if s.o.Keys != "" {
-		return false, 0, nil
-	}
-	s.keys.changing.Lock()
-	defer s.keys.changing.Unlock()
-	k, err := seal.Load(s.o.KeyFile)
-	if err != nil {
-		return false, 0, refusal(err)
-	}
-	changed = string(k.Text()) != string(s.Keyring().Text())
-	wrapped, err = s.takeOver(ctx, k, "")
-	return changed, wrapped, err
-}
-
-// ResumeKeys ends what an interrupted rotation has left to do. It returns how many data keys it wrapped anew.
-func (s *Store) ResumeKeys(ctx context.Context) (wrapped int, err error) {
-	s.keys.changing.Lock()
-	defer s.keys.changing.Unlock()
-	if s.Keyring().Complete() != nil {
-		return 0, nil // nothing that a reading keyring could do
-	}
-	return s.rewrap(ctx, "")
-}
-
 // changeable returns the keyring in the file, if it may be changed: other replicas' operators may have brought it.
 func (s *Store) changeable() (*seal.Keyring, error) {
 	if s.o.Keys != "" {
@@ -220,7 +125,7 @@ func (s *Store) changeable() (*seal.Keyring, error) {
 
 // EnvironmentRefusal says why a keyring in the environment is not changed, and what to do instead.
 func EnvironmentRefusal() error {
-	return &control.Refusal{
+	return &control.RefusedError{
 		Err: errors.New("the keys come from DORMOUSE_KEYS, which no program can change"),
 		Hint: "write it to a file (mode 0600), run `dormouse keys rotate --offline --key-file FILE` with DORMOUSE_KEYS unset, " +
 			"put the file's text into DORMOUSE_KEYS of every replica, and start them again; docs/keys.md has the order for several replicas",
@@ -230,35 +135,12 @@ func EnvironmentRefusal() error {
 // refusal gives an error about a keyring its hint.
 func refusal(err error) error {
 	if k, ok := errors.AsType[*seal.KeyFileError](err); ok {
-		return &control.Refusal{Err: err, Hint: k.Hint}
+		return &control.RefusedError{Err: err, Hint: k.Hint}
 	}
 	if errors.Is(err, seal.ErrReading) {
-		return &control.Refusal{Err: err, Hint: "take the complete keyring"}
+		return &control.RefusedError{Err: err, Hint: "take the complete keyring"}
 	}
-	return &control.Refusal{Err: err, Hint: "the keyring that is in use stays; bring its file back, with the new keys added to those that are there"}
-}
-
-// takeOver goes over to another keyring. keys.changing is held.
-func (s *Store) takeOver(ctx context.Context, next *seal.Keyring, who string) (wrapped int, err error) {
-	before := s.Keyring()
-	retired, err := next.Succeeds(before)
-	if err != nil {
-		return 0, refusal(err)
-	}
-	if err := s.mayRetire(ctx, retired); err != nil {
-		return 0, err
-	}
-	s.keys.opener.Use(next)
-	s.Vault.Use(next)
-	if err := s.keys.sealer.Use(next); err != nil {
-		return 0, err
-	}
-	s.keys.ring.Store(next)
-	if id := next.Current(seal.RingJournal); id != before.Current(seal.RingJournal) {
-		err = s.record(ctx, journal.Note{Keys: []journal.KeyID{id}, Who: who, Text: "journal ring: this batch and the next are sealed under " + string(id)})
-	}
-	wrapped, wrapErr := s.rewrap(ctx, who)
-	return wrapped, errors.Join(err, wrapErr)
+	return &control.RefusedError{Err: err, Hint: "the keyring that is in use stays; bring its file back, with the new keys added to those that are there"}
 }
 
 // mayRetire refuses to do without tenant keys that still wrap something.
