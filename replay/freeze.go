@@ -85,4 +85,3 @@ func (f *Follower) Freeze() *Frozen {
 	defer f.mu.Unlock()
 	return f.state.Freeze()
 }
-

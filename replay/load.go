@@ -2,6 +2,7 @@ package replay
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -70,33 +71,15 @@ func (b *Block) check(common int, s *Session, sealed []byte, idLen int) error {
 
 // Loader makes a state of what a snapshot held. Not safe for concurrent use.
 type Loader struct {
-	s    *State
-	want int
+	s *State
 }
 
-// NewLoader returns a loader for a state of that ledger, with room for as many sessions as roomFor says. The ledger's
-// slices belong to the loader from then on. It fails with journal.ErrMalformed.
-func NewLoader(l *Ledger, roomFor int) (*Loader, error) {
+// NewLoader returns a loader with room for that many sessions.
+func NewLoader(roomFor int) *Loader {
 	s := NewState()
-	s.journal, s.seq, s.now, s.memory = l.Journal, l.Seq, l.Now, l.Memory
 	s.table.index = newIndex(roomFor)
 	s.table.pages = make([]*page, 0, roomFor/pageSize+1)
-	if err := s.history.load(l); err != nil {
-		return nil, err
-	}
-	if err := s.ended.load(l); err != nil {
-		return nil, err
-	}
-	for _, k := range l.Erased {
-		if s.erased[k.Tenant] == nil {
-			s.erased[k.Tenant] = make(map[journal.KeyID]struct{})
-		}
-		s.erased[k.Tenant][k.Key] = struct{}{}
-	}
-	if err := s.counters.load(&l.Stats); err != nil {
-		return nil, err
-	}
-	return &Loader{s: s, want: l.Sessions}, nil
+	return &Loader{s: s}
 }
 
 // Take moves the block's sessions into the state. It fails with journal.ErrMalformed; the loader is of no use then.
@@ -151,11 +134,22 @@ func (l *Loader) profiles(b *Block) ([]*profile, error) {
 	return profiles, nil
 }
 
-// State returns the state. It fails with journal.ErrMalformed if sessions are missing.
-func (l *Loader) State() (*State, error) {
+// Finish returns the state of the sessions taken and of a ledger, whose slices belong to the state from then on. It
+// fails with journal.ErrMalformed if they do not belong together.
+func (l *Loader) Finish(g *Ledger) (*State, error) {
 	s := l.s
-	if s.Len() != l.want {
-		return nil, fmt.Errorf("snapshot: %w: %d sessions where it says %d", journal.ErrMalformed, s.Len(), l.want)
+	if s.Len() != g.Sessions {
+		return nil, fmt.Errorf("snapshot: %w: %d sessions where it says %d", journal.ErrMalformed, s.Len(), g.Sessions)
+	}
+	s.journal, s.seq, s.now, s.memory = g.Journal, g.Seq, g.Now, g.Memory
+	for _, k := range g.Erased {
+		if s.erased[k.Tenant] == nil {
+			s.erased[k.Tenant] = make(map[journal.KeyID]struct{})
+		}
+		s.erased[k.Tenant][k.Key] = struct{}{}
+	}
+	if err := errors.Join(s.history.load(g), s.ended.load(g), s.counters.load(&g.Stats)); err != nil {
+		return nil, err
 	}
 	for ref := range s.ended.refs {
 		if _, ok := s.table.get(ref); ok {

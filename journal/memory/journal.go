@@ -19,6 +19,8 @@ type Journal struct {
 	keys  Keys
 	marks Marks
 
+	snapshots Snapshots
+
 	mu       sync.Mutex
 	messages []message // by sequence; holes are missing
 	first    journal.Seq
@@ -49,6 +51,9 @@ func (j *Journal) ID() journal.ID { return j.id }
 
 // Keys returns the journal's key store.
 func (j *Journal) Keys() *Keys { return &j.keys }
+
+// Snapshots returns the journal's store of snapshots.
+func (j *Journal) Snapshots() *Snapshots { return &j.snapshots }
 
 // Publish stores data as the next message on w's subject if expected is the sequence of the last one there,
 // or zero and there is none. See commit.Port.
