@@ -76,6 +76,7 @@ func (d *digester) stats(c *Stats) {
 	d.number(c.Batches)
 	d.number(c.Events)
 	d.number(c.Unknown)
+	d.number(c.Lost)
 	for _, k := range slices.Sorted(maps.Keys(c.Accepted)) {
 		d.number(uint64(k))
 		d.number(c.Accepted[k])

@@ -28,8 +28,9 @@ type Ledger struct {
 	Frontier []journal.Digest
 	Writers  []WriterEnd // by ID
 	Forgot   ForgottenWriters
-	Ended    []EndedRef  // in the order in which they will be forgotten
-	Erased   []ErasedKey // by tenant, then by key
+	Ended    []EndedRef     // in the order in which they will be forgotten
+	Erased   []ErasedKey    // by tenant, then by key
+	Losses   []journal.Loss // accepted ones, by number
 	Stats    Stats
 }
 
@@ -71,7 +72,7 @@ func (s *State) ledger() Ledger {
 		Horizon: s.ended.horizon, Size: s.history.tree.End(),
 		Forgot: ForgottenWriters{s.history.forgot.writers, s.history.forgot.seq, s.history.forgot.seen},
 		Ended:  slices.Clip(s.ended.remembered()), // appended to, and otherwise replaced
-		Erased: s.erasedKeys(), Stats: s.Stats(),
+		Erased: s.erasedKeys(), Losses: s.losses.list, Stats: s.Stats(),
 	}
 	for _, h := range s.history.tree.Hashes() {
 		l.Frontier = append(l.Frontier, journal.Digest(h))

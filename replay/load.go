@@ -157,6 +157,8 @@ func (l *Loader) Finish(g *Ledger) (*State, error) {
 		}
 	}
 	s.table.advance(s.now)
+	s.losses = s.losses.with(g.Losses)
+	s.nextHole = s.losses.next(s.seq)
 	return s, nil
 }
 
@@ -211,7 +213,7 @@ func (e *ended) load(l *Ledger) error {
 }
 
 func (c *counters) load(s *Stats) error {
-	c.batches, c.events, c.unknown = s.Batches, s.Events, s.Unknown
+	c.batches, c.events, c.unknown, c.lost = s.Batches, s.Events, s.Unknown, s.Lost
 	for k, n := range s.Accepted {
 		if k > journal.LastKind {
 			return fmt.Errorf("snapshot: counters: %w: %v", journal.ErrMalformed, k)

@@ -158,8 +158,9 @@ func (l *losses) comparable(m *journal.Mark) bool {
 }
 
 // Accept makes the state pass over accepted losses. Call it before the first Apply, or with losses that lie
-// behind Seq: what is folded already cannot be lost any more.
+// behind Seq: what is folded already cannot be lost any more. Those that it knows, from a snapshot, are passed over.
 func (s *State) Accept(losses ...journal.Loss) error {
+	losses = slices.DeleteFunc(slices.Clone(losses), func(l journal.Loss) bool { return slices.Contains(s.losses.list, l) })
 	for _, l := range losses {
 		if l.Kind == journal.LossHole && l.From <= s.seq {
 			return fmt.Errorf("loss %d: %w: messages %d to %d, but up to %d is folded", l.Number, ErrFolded, l.From, l.To, s.seq)

@@ -108,11 +108,15 @@ func (x *secrets) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, l.Forgot.Writers)
 	b = binary.AppendUvarint(b, uint64(l.Forgot.Seq))
 	b = appendZigzag(b, int64(l.Forgot.Seen))
+	b = binary.AppendUvarint(b, uint64(len(l.Losses)))
+	for i := range l.Losses {
+		b = appendText(b, journal.AppendLoss(nil, l.Losses[i]))
+	}
 	return appendStats(b, &l.Stats)
 }
 
 func appendStats(b []byte, s *replay.Stats) []byte {
-	for _, n := range [...]uint64{s.Batches, s.Events, s.Unknown, uint64(len(s.Accepted))} {
+	for _, n := range [...]uint64{s.Batches, s.Events, s.Unknown, s.Lost, uint64(len(s.Accepted))} {
 		b = binary.AppendUvarint(b, n)
 	}
 	for _, k := range slices.Sorted(maps.Keys(s.Accepted)) {
@@ -139,12 +143,19 @@ func parseSecrets(plain []byte) (*secrets, error) {
 		r.fixed(l.Frontier[i][:])
 	}
 	l.Forgot.Writers, l.Forgot.Seq, l.Forgot.Seen = r.number(), journal.Seq(r.number()), journal.Instant(r.zigzag())
+	for range r.count(1) {
+		loss, err := journal.ParseLoss(r.bytes(r.count(1)))
+		if err != nil && r.err == nil {
+			r.err = err
+		}
+		l.Losses = append(l.Losses, loss)
+	}
 	r.stats(&l.Stats)
 	return &x, r.end()
 }
 
 func (r *reader) stats(s *replay.Stats) {
-	s.Batches, s.Events, s.Unknown = r.number(), r.number(), r.number()
+	s.Batches, s.Events, s.Unknown, s.Lost = r.number(), r.number(), r.number(), r.number()
 	s.Accepted, s.Refused = map[journal.Kind]uint64{}, map[replay.Refusal]uint64{}
 	for range r.count(2) {
 		k := journal.Kind(r.below(256))
