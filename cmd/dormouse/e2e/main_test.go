@@ -55,7 +55,11 @@ func prepare(dir string) (err error) {
 	shared.binary = filepath.Join(dir, "dormouse")
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	build := exec.CommandContext(ctx, "go", "build", "-o", shared.binary, "./cmd/dormouse")
+	args := []string{"build", "-o", shared.binary}
+	if os.Getenv("E2E_RACE") != "" { // slower; checkLog then finds data races
+		args = append(args, "-race")
+	}
+	build := exec.CommandContext(ctx, "go", append(args, "./cmd/dormouse")...)
 	build.Dir = shared.root
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("building dormouse: %w\n%s", err, out)
