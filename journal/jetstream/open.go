@@ -108,6 +108,11 @@ func (j *Journal) open(ctx context.Context, o Options) error {
 	if err := mayCreate(batches, keys, o); err != nil {
 		return err
 	}
+	if batches == nil {
+		if err := j.refuseLeft(ctx, o); err != nil {
+			return err
+		}
+	}
 	made := batches == nil || keys == nil
 	id := journal.NewID()
 	if keys == nil && batches != nil {
@@ -171,6 +176,19 @@ func mayCreate(batches, keys *found, o Options) error {
 		return fmt.Errorf("%w: the stream %s_KEYS is gone, but its batches are there", ErrNoJournal, name)
 	case !o.Create:
 		return fmt.Errorf("%w: there is no stream %s_BATCHES", ErrNoJournal, name)
+	default:
+		return nil
+	}
+}
+
+// refuseLeft refuses to make a journal where snapshots of another one are left.
+func (j *Journal) refuseLeft(ctx context.Context, o Options) error {
+	s, err := j.lookUp(ctx, j.snapshotConfig(o))
+	switch {
+	case err != nil:
+		return err
+	case s != nil && s.used:
+		return fmt.Errorf("%w: the stream %s_BATCHES is gone, but snapshots are there", ErrNoJournal, strings.ToUpper(o.Prefix))
 	default:
 		return nil
 	}
