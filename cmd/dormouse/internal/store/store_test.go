@@ -132,9 +132,9 @@ func TestKeysFromTheEnvironment(t *testing.T) {
 	}
 }
 
-// TestNATS keeps the journal in a server that is not ours: two folders share it, one after the other.
-func TestNATS(t *testing.T) {
-	t.Parallel()
+// natsServer starts a NATS server that is not ours and returns its address.
+func natsServer(t *testing.T) string {
+	t.Helper()
 	n, err := server.NewServer(&server.Options{
 		Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
 	})
@@ -142,11 +142,18 @@ func TestNATS(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.Start()
-	defer func() { n.Shutdown(); n.WaitForShutdown() }()
+	t.Cleanup(func() { n.Shutdown(); n.WaitForShutdown() })
 	if !n.ReadyForConnections(20 * time.Second) {
 		t.Fatal("NATS is not ready")
 	}
-	o := store.Options{Dir: t.TempDir(), Create: true, NATSURL: n.ClientURL()}
+	return n.ClientURL()
+}
+
+// TestNATS keeps the journal in a server that is not ours: two folders share it, one after the other.
+func TestNATS(t *testing.T) {
+	t.Parallel()
+	url := natsServer(t)
+	o := store.Options{Dir: t.TempDir(), Create: true, NATSURL: url}
 	s := open(t, o)
 	if _, err := store.Open(t.Context(), o); !errors.Is(err, store.ErrInUse) {
 		t.Errorf("a second replica in one folder: %v", err)
@@ -155,7 +162,7 @@ func TestNATS(t *testing.T) {
 	closeStore(t, s)
 
 	// Another folder without the keyring: it cannot read the journal, and makes no keys of its own.
-	other := store.Options{Dir: t.TempDir(), Create: true, NATSURL: n.ClientURL()}
+	other := store.Options{Dir: t.TempDir(), Create: true, NATSURL: url}
 	if _, err := store.Open(t.Context(), other); !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, store.ErrNoKeys) {
 		t.Errorf("without the keyring: %v", err)
 	}
