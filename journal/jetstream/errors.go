@@ -25,12 +25,23 @@ var (
 	// ErrWrongStream says that a stream of the journal's name is not configured as a journal must be.
 	// The message says which setting; an operator has to change it, or choose another prefix.
 	ErrWrongStream = errors.New("stream not fit for a journal")
+
+	// ErrDiskFull says that the embedded server's disk has less room than is to stay free. Nothing was
+	// stored. Free some: appends then go on by themselves.
+	ErrDiskFull = errors.New("disk full")
+
+	// ErrStoreFailed says that the embedded server could not write, or not sync, its files. It is started
+	// again as soon as the disk takes writes; until then what it says of the newest message is not to be
+	// believed.
+	ErrStoreFailed = errors.New("the store's files cannot be written")
 )
 
 // Codes of API errors with which a server refuses a message before it does anything with it.
 const (
+	codeAccountExceeded   js.ErrorCode = 10002
 	codeSystemUnavailable js.ErrorCode = 10008
 	codeNotLeader         js.ErrorCode = 10009
+	codeServerExceeded    js.ErrorCode = 10023
 	codeSequenceNotReady  js.ErrorCode = 10163
 	codeDeleteMissing     js.ErrorCode = 10043
 )
@@ -41,7 +52,7 @@ func publishError(ctx context.Context, err error) error {
 	switch {
 	case hasCode(err, js.JSErrCodeStreamWrongLastSequence, js.JSErrCodeStreamWrongLastSequenceConstant):
 		return fmt.Errorf("publish: %w: %w", journal.ErrConflict, err)
-	case hasCode(err, codeSystemUnavailable, codeNotLeader, codeSequenceNotReady),
+	case hasCode(err, codeSystemUnavailable, codeNotLeader, codeSequenceNotReady, codeServerExceeded, codeAccountExceeded),
 		errors.Is(err, js.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders),
 		errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrConnectionDraining):
 		return unavailable("publish", err)

@@ -29,9 +29,15 @@ func (s *Keys) Create(ctx context.Context, name seal.KeyName, wrapped []byte) er
 	if err != nil {
 		return err
 	}
+	if err := s.j.guard.Admit(len(wrapped)); err != nil {
+		return unavailable("create key", err)
+	}
 	_, err = s.j.publish(ctx, subject, 0, wrapped)
 	if !errors.Is(err, journal.ErrConflict) {
 		return err
+	}
+	if err := s.j.guard.Trust(); err != nil { // the key may be there and not be on disk
+		return unavailable("create key", err)
 	}
 	// Another replica won. On a cluster its key may be accepted and not yet applied: once ErrKeyExists is
 	// returned, Load must find it.

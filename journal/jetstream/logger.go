@@ -11,7 +11,8 @@ import (
 // natsLogger gives the server's messages to zerolog. A fatal one, after which the server expects to be
 // gone, is kept instead of ending the process.
 type natsLogger struct {
-	log zerolog.Logger
+	log     zerolog.Logger
+	onError func() // called with the server's locks held
 
 	mu    sync.Mutex
 	fatal error
@@ -19,9 +20,13 @@ type natsLogger struct {
 
 func (l *natsLogger) Noticef(format string, v ...any) { l.log.Debug().Msgf(format, v...) }
 func (l *natsLogger) Warnf(format string, v ...any)   { l.log.Warn().Msgf(format, v...) }
-func (l *natsLogger) Errorf(format string, v ...any)  { l.log.Error().Msgf(format, v...) }
 func (l *natsLogger) Debugf(format string, v ...any)  { l.log.Debug().Msgf(format, v...) }
 func (l *natsLogger) Tracef(format string, v ...any)  { l.log.Trace().Msgf(format, v...) }
+
+func (l *natsLogger) Errorf(format string, v ...any) {
+	l.onError()
+	l.log.Error().Msgf(format, v...)
+}
 
 func (l *natsLogger) Fatalf(format string, v ...any) {
 	msg := fmt.Sprintf(format, v...)
@@ -31,8 +36,11 @@ func (l *natsLogger) Fatalf(format string, v ...any) {
 	l.fatal = errors.New(msg)
 }
 
-func (l *natsLogger) failure() error {
+// takeFailure returns the newest fatal message and forgets it.
+func (l *natsLogger) takeFailure() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.fatal
+	err := l.fatal
+	l.fatal = nil
+	return err
 }

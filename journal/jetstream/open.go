@@ -38,9 +38,25 @@ type Options struct {
 	Replicas int
 	// Create makes the journal if nothing of it is there.
 	Create bool
+	// Guard of an embedded server is that *Server. Nil means none.
+	Guard Guard
 	// Logger gets what happens to readers.
 	Logger zerolog.Logger
 }
+
+// Guard knows the disk under the streams. Both methods are asked often and answer at once.
+type Guard interface {
+	// Admit says why n more bytes cannot be stored now; nil if they can.
+	Admit(n int) error
+	// Trust says why the newest message may not be on disk although the server shows it; nil if it is.
+	Trust() error
+}
+
+// unguarded is the guard of a journal on somebody else's disks.
+type unguarded struct{}
+
+func (unguarded) Admit(int) error { return nil }
+func (unguarded) Trust() error    { return nil }
 
 var prefixForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
@@ -55,6 +71,9 @@ func (o *Options) fill() error {
 		return fmt.Errorf("jetstream: %d replicas", o.Replicas)
 	}
 	o.Replicas = max(o.Replicas, 1)
+	if o.Guard == nil {
+		o.Guard = unguarded{}
+	}
 	return nil
 }
 
@@ -66,6 +85,7 @@ type Journal struct {
 	keys    js.Stream
 	id      journal.ID
 	prefix  string
+	guard   Guard
 	log     zerolog.Logger
 	waiting waiting
 }
@@ -85,7 +105,7 @@ func Open(ctx context.Context, nc *nats.Conn, o Options) (*Journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
-	j := &Journal{nc: nc, js: client, prefix: o.Prefix, log: o.Logger}
+	j := &Journal{nc: nc, js: client, prefix: o.Prefix, guard: o.Guard, log: o.Logger}
 	go j.waiting.watch(nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)) // until nc is closed
 	if err := j.open(ctx, o); err != nil {
 		return nil, err

@@ -16,8 +16,10 @@ var errNotConnected = errors.New("not connected to NATS")
 
 // Publish stores data as the next message on w's subject. See commit.Port.
 func (j *Journal) Publish(ctx context.Context, w journal.WriterID, expected journal.Seq, data []byte) (journal.Seq, error) {
-	seq, err := j.publish(ctx, j.subject(w), expected, data)
-	return seq, err
+	if err := j.guard.Admit(len(data)); err != nil {
+		return 0, unavailable("publish", err)
+	}
+	return j.publish(ctx, j.subject(w), expected, data)
 }
 
 // publish stores data on a subject whose last message has sequence expected.
@@ -56,6 +58,9 @@ func inProcess(err error) bool {
 
 // Last returns the last message on w's subject by the word of the stream's leader, or journal.ErrNoMessage.
 func (j *Journal) Last(ctx context.Context, w journal.WriterID) (journal.Message, error) {
+	if err := j.guard.Trust(); err != nil {
+		return journal.Message{}, unavailable("last batch", err)
+	}
 	connected, release := j.whileConnected(ctx)
 	defer release()
 	m, err := j.batches.GetLastMsgForSubject(connected, j.subject(w))

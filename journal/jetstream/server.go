@@ -3,10 +3,12 @@ package jetstream
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -24,6 +26,9 @@ type ServerOptions struct {
 	Name string
 	// StartTimeout bounds the start; recovery of a large store takes seconds. 0 means one minute.
 	StartTimeout time.Duration
+	// MinFree is how many bytes of the disk appends leave free; see [Server.Admit]. 0 means
+	// DefaultMinFree, negative means none.
+	MinFree int64
 	// Logger gets the server's own messages.
 	Logger zerolog.Logger
 }
@@ -41,16 +46,32 @@ func (o *ServerOptions) fill() error {
 	if o.Name == "" {
 		o.Name = "dormouse"
 	}
+	if o.MinFree == 0 {
+		o.MinFree = DefaultMinFree
+	}
 	return nil
 }
 
 // Server is a NATS server in this process, with JetStream and without any listener: only [Server.Connect]
 // reaches it. Every message is synced to disk before it is acknowledged.
+//
+// Where the disk is full, or fails for a while, it heals by itself: see [Server.Admit] and [Server.Trust].
+// Safe for concurrent use.
 type Server struct {
-	nats   *server.Server
-	lock   *flock.Flock
-	logger *natsLogger
-	stop   sync.Once
+	o       ServerOptions
+	lock    *flock.Flock
+	logger  *natsLogger
+	stop    sync.Once
+	ending  chan struct{} // closed by Shutdown
+	repairs sync.WaitGroup
+
+	suspect atomic.Bool // the server reported an error that nobody has looked at
+
+	mu      sync.Mutex
+	nats    *server.Server // nil while there is none
+	ended   bool
+	ailing  []string // what its health was at its start; as a rule nothing
+	failure error    // why its store takes nothing; nil if it does
 }
 
 // StartServer locks the data folder and starts a server on it. It fails with ErrLocked while another
@@ -66,51 +87,89 @@ func StartServer(o ServerOptions) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{lock: lock, logger: &natsLogger{log: o.Logger}}
-	if err := s.start(o); err != nil {
+	s := &Server{o: o, lock: lock, logger: &natsLogger{log: o.Logger}, ending: make(chan struct{})}
+	s.logger.onError = func() { s.suspect.Store(true) }
+	n, err := s.start()
+	if err != nil {
 		s.Shutdown()
 		return nil, err
 	}
+	s.adopt(n)
 	return s, nil
 }
 
-func (s *Server) start(o ServerOptions) error {
+// start starts a NATS server on the folder.
+func (s *Server) start() (*server.Server, error) {
 	n, err := server.NewServer(&server.Options{
-		ServerName: o.Name,
-		DontListen: true,
-		NoSigs:     true,
-		JetStream:  true,
-		StoreDir:   o.Dir, // the server appends "jetstream"
-		SyncAlways: true,
+		ServerName:        s.o.Name,
+		DontListen:        true,
+		NoSigs:            true,
+		JetStream:         true,
+		StoreDir:          s.o.Dir, // the server appends "jetstream"
+		SyncAlways:        true,
+		JetStreamMaxStore: noLimit,
 	})
 	if err != nil {
-		return fmt.Errorf("embedded server: %w", err)
+		return nil, fmt.Errorf("embedded server: %w", err)
 	}
-	s.nats = n
 	n.SetLoggerV2(s.logger, false, false, false)
 	n.Start() // returns when the store has been recovered
-	if err := s.logger.failure(); err != nil {
-		return fmt.Errorf("embedded server: %w", err)
+	err = s.logger.takeFailure()
+	if err == nil && (!n.ReadyForConnections(s.o.StartTimeout) || !n.JetStreamEnabled()) {
+		err = fmt.Errorf("not ready after %v", s.o.StartTimeout)
 	}
-	if !n.ReadyForConnections(o.StartTimeout) || !n.JetStreamEnabled() {
-		return fmt.Errorf("embedded server: not ready after %v", o.StartTimeout)
+	if err != nil {
+		halt(n)
+		return nil, fmt.Errorf("embedded server: %w", err)
 	}
-	return nil
+	return n, nil
+}
+
+// noLimit keeps the server from making up a limit of its own: three quarters of what was free when it
+// started, and no more however much is freed later. Admit has a better one.
+const noLimit = 1 << 50
+
+func halt(n *server.Server) {
+	n.Shutdown()
+	n.WaitForShutdown()
 }
 
 // Connect opens a connection to the server. The caller closes it, before Shutdown.
 func (s *Server) Connect() (*nats.Conn, error) {
 	o := ConnectOptions{Name: "dormouse", Logger: s.logger.log}
-	return o.connect(nats.DefaultURL, nats.InProcessServer(s.nats))
+	return o.connect(nats.DefaultURL, nats.InProcessServer(dialer{s}))
 }
+
+// dialer connects to whatever NATS server there is at the moment.
+type dialer struct{ s *Server }
+
+// InProcessConn implements nats.InProcessConnProvider.
+func (d dialer) InProcessConn() (net.Conn, error) {
+	d.s.mu.Lock()
+	defer d.s.mu.Unlock()
+	if d.s.nats == nil {
+		return nil, errNotRunning
+	}
+	conn, err := d.s.nats.InProcessConn()
+	if err != nil {
+		return nil, fmt.Errorf("embedded server: %w", err)
+	}
+	return conn, nil
+}
+
+var errNotRunning = errors.New("the embedded server does not run")
 
 // Shutdown stops the server, waits for it and unlocks the data folder. Close what uses it first: the
 // committer (which flushes), then readers, then connections. Only the first call does anything.
 func (s *Server) Shutdown() {
 	s.stop.Do(func() {
+		s.mu.Lock()
+		s.ended = true
+		s.mu.Unlock()
+		close(s.ending)
+		s.repairs.Wait()
 		if s.nats != nil {
-			s.nats.Shutdown()
-			s.nats.WaitForShutdown()
+			halt(s.nats)
 		}
 		if err := s.lock.Unlock(); err != nil {
 			s.logger.log.Error().Err(err).Msg("data folder not unlocked")
