@@ -23,6 +23,7 @@ type running struct {
 	status control.Status
 	token  string
 	n8n    string // what tenants send as their URL
+	dir    string
 	stop   func()
 }
 
@@ -44,7 +45,7 @@ func run(t *testing.T, change func(*daemon.Config)) *running {
 			t.Errorf("daemon: %v", err)
 		}
 	})
-	r := &running{t: t, n8n: "http://127.0.0.1:5678", stop: stop}
+	r := &running{t: t, n8n: "http://127.0.0.1:5678", dir: c.Store.Dir, stop: stop}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for r.status.State != "ready" {

@@ -78,6 +78,10 @@ func (d *daemon) readiness() readiness {
 	if x.State == phaseReady {
 		p := d.store.Follower.Progress()
 		x.Folded, x.Target, x.Events, x.Sessions = p.Seq, p.Target, p.Events, p.Sessions
+		x.Journal = "ok"
+		if d.store.Writable() != nil { // why is in the log: this answer is public
+			x.Journal = "unavailable"
+		}
 	}
 	return x
 }

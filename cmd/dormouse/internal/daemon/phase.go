@@ -46,7 +46,8 @@ type readiness struct {
 	Target    journal.Seq `json:"target"`
 	Events    uint64      `json:"events"`
 	Sessions  int         `json:"sessions"`
-	ElapsedMS float64     `json:"elapsedMs"` // since the start; once ready, how long the restore took
+	ElapsedMS float64     `json:"elapsedMs"`         // since the start; once ready, how long the restore took
+	Journal   string      `json:"journal,omitempty"` // once ready: "ok", or "unavailable": no new sessions for now
 }
 
 func newPhase() *phase {

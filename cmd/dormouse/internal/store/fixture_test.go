@@ -87,14 +87,14 @@ func wrapped(t *testing.T, s *store.Store, tenant journal.TenantID) (all [][]byt
 }
 
 // files returns the files below dir that hold one of the byte strings.
-func files(t *testing.T, dir string, any [][]byte) (found []string) {
+func files(t *testing.T, dir string, want [][]byte) (found []string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
 		data, err := os.ReadFile(path)
-		for _, b := range any {
+		for _, b := range want {
 			if bytes.Contains(data, b) {
 				found = append(found, path)
 				break

@@ -104,7 +104,11 @@ func (s *Store) openJournal(ctx context.Context) error {
 		return err
 	}
 	s.Fresh = s.o.Create && had == journal.ID{}
-	s.Journal, err = jetstream.Open(ctx, s.nc, jetstream.Options{Prefix: s.o.Prefix, Replicas: s.o.Replicas, Create: s.Fresh, Logger: s.o.Logger})
+	o := jetstream.Options{Prefix: s.o.Prefix, Replicas: s.o.Replicas, Create: s.Fresh, Logger: s.o.Logger}
+	if s.server != nil {
+		o.Guard = s.server
+	}
+	s.Journal, err = jetstream.Open(ctx, s.nc, o)
 	if err != nil {
 		return s.explain(err, had)
 	}
@@ -197,6 +201,16 @@ func (s *Store) Durability() string {
 		return "embedded JetStream, fsync on every commit"
 	}
 	return "NATS at " + redacted(s.o.NATSURL) + ": acknowledged by its servers, whose sync_interval cannot be seen from here"
+}
+
+// Writable says why nothing can be appended now; nil if it can. Only after Restore.
+func (s *Store) Writable() error {
+	if s.server != nil {
+		if err := s.server.Admit(0); err != nil {
+			return err
+		}
+	}
+	return s.Committer.Stats().Down
 }
 
 func (s *Store) basis() journal.Basis {
