@@ -10,8 +10,6 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/klauspost/compress/zstd"
-
 	"github.com/dormouse-mcp/dormouse/journal"
 )
 
@@ -19,10 +17,6 @@ import (
 const (
 	nonceSize = 12
 	tagSize   = 16
-
-	// minCompress is the size of metadata below which zstd saves next to nothing: it lives on what repeats
-	// from event to event.
-	minCompress = 512
 
 	// headerRoom is more than a header takes, its key ID and ref filter aside.
 	headerRoom = 256
@@ -59,22 +53,19 @@ type BatchSealer struct {
 	mu     sync.Mutex
 	key    journal.KeyID
 	aead   cipher.AEAD
-	zstd   *zstd.Encoder
-	meta   []byte // kept from batch to batch, as is packed
-	packed []byte
+	halves [2]packer
 }
 
 // NewBatchSealer returns a sealer under the keyring's current journal key. Its error is
 // journal.ErrKeyMissing.
 func NewBatchSealer(k *Keyring, w journal.WriterID) (*BatchSealer, error) {
-	// What is left of metadata once repetitions are gone is refs, mostly: entropy coding costs as much as the
-	// rest and saves not a byte.
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithNoEntropyCompression(true),
-		zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false))
-	if err != nil {
-		return nil, fmt.Errorf("zstd: %w", err)
+	s := &BatchSealer{writer: w}
+	for i := range s.halves {
+		var err error
+		if s.halves[i], err = newPacker(); err != nil {
+			return nil, err
+		}
 	}
-	s := &BatchSealer{writer: w, zstd: enc}
 	return s, s.Use(k)
 }
 
@@ -106,33 +97,22 @@ func (s *BatchSealer) Encode(h *journal.Header, events []journal.Event) ([]byte,
 	}
 	h.Key, h.Count, h.Refs = s.key, uint32(len(events)), journal.MakeRefFilter(events)
 	h.First, h.Last = span(events)
-	meta, sealed, err := journal.AppendEvents(s.meta[:0], h.First, events)
+	meta, err := s.pack(h.First, events)
 	if err != nil {
 		return nil, fmt.Errorf("seal batch %d: %w", h.Number, err)
 	}
-	s.meta = meta
-	packed, size := s.pack()
-	msg := make([]byte, 0, headerRoom+len(h.Key)+len(h.Refs)+nonceSize+binary.MaxVarintLen64+len(packed)+sealed+tagSize)
+	msg := make([]byte, 0, headerRoom+len(h.Key)+len(h.Refs)+nonceSize+binary.MaxVarintLen64+meta.size+meta.sealed+tagSize)
 	msg = journal.AppendHeader(msg, h)
 	at := len(msg)
 	msg = msg[:at+nonceSize]
 	_, _ = rand.Read(msg[at:])
-	msg = binary.AppendUvarint(msg, size)
-	msg = append(msg, packed...)
+	msg = binary.AppendUvarint(msg, meta.length())
+	for _, part := range meta.parts {
+		msg = append(msg, part...)
+	}
 	msg = journal.AppendSealed(msg, events)
 	header, nonce, plain := msg[:at], msg[at:at+nonceSize], msg[at+nonceSize:]
 	return s.aead.Seal(msg[:at+nonceSize], nonce, plain, header), nil
-}
-
-// pack compresses the metadata if that makes it smaller. The size's lowest bit tells.
-func (s *BatchSealer) pack() (packed []byte, size uint64) {
-	if len(s.meta) >= minCompress {
-		s.packed = s.zstd.EncodeAll(s.meta, s.packed[:0])
-		if len(s.packed) < len(s.meta) {
-			return s.packed, uint64(len(s.packed))<<1 | 1
-		}
-	}
-	return s.meta, uint64(len(s.meta)) << 1
 }
 
 func span(events []journal.Event) (first, last journal.Instant) {

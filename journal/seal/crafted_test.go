@@ -1,9 +1,11 @@
 package seal
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
@@ -92,25 +94,45 @@ func craft(tb testing.TB, k *Keyring, plain []byte) []byte {
 	return aead.Seal(append(data, nonce...), nonce, plain, data)
 }
 
-// In a batch without repetition zstd does not help; its form then is the plain one.
+// Metadata is compressed only where that makes it smaller, the halves of a large batch together or not at all.
 func TestPackKeepsWhatDoesNotShrink(t *testing.T) {
+	noisy := func(n int) []journal.Event {
+		events := make([]journal.Event, n)
+		for i := range events {
+			sum := newSecret()
+			events[i] = journal.Event{Kind: journal.KindClosed, Reason: journal.ReasonClient, Ref: journal.Ref(sum[:16])}
+		}
+		return events
+	}
+	same := func(n int) []journal.Event {
+		events := make([]journal.Event, n)
+		for i := range events {
+			events[i] = journal.Event{Kind: journal.KindTouched, Ref: journal.Ref{1}}
+		}
+		return events
+	}
 	s, err := NewBatchSealer(GenerateKeyring(), journal.WriterID{1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, n := range []int{1, minCompress - 1, 1000} {
-		s.meta = make([]byte, n)
-		for i := range s.meta {
-			s.meta[i] = byte(i*i*i>>3 ^ i*73)
+	for _, events := range [][]journal.Event{
+		noisy(1), noisy(100), noisy(minParallel - 1), noisy(minParallel), noisy(1000),
+		same(1), same(100), same(minParallel), same(1000),
+		append(noisy(100), same(100)...), append(same(100), noisy(100)...),
+	} {
+		meta, _, err := journal.AppendEvents(nil, 0, events)
+		if err != nil {
+			t.Fatal(err)
 		}
-		sum := newSecret()
-		copy(s.meta, sum[:])
-		packed, size := s.pack()
-		if size&1 == 0 && (len(packed) != n || size>>1 != uint64(n)) || size&1 == 1 && len(packed) >= n {
-			t.Errorf("%d bytes became %d, size %d", n, len(packed), size)
+		p, err := s.pack(0, events)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if n < minCompress && size&1 == 1 {
-			t.Errorf("%d bytes were compressed", n)
+		switch {
+		case p.compressed && (p.size >= len(meta) || len(meta) < minCompress):
+			t.Errorf("%d events: %d bytes were compressed to %d", len(events), len(meta), p.size)
+		case !p.compressed && !bytes.Equal(slices.Concat(p.parts...), meta):
+			t.Errorf("%d events: %d plain bytes of %d", len(events), p.size, len(meta))
 		}
 	}
 }
