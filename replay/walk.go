@@ -23,3 +23,6 @@ func (s *State) Oldest() (oldest journal.Instant) {
 	}
 	return oldest
 }
+
+// Folded returns how many events were folded, refused ones included. It costs nothing.
+func (s *State) Folded() uint64 { return s.counters.events }

@@ -24,6 +24,7 @@ type Manifest struct {
 	Fold     uint64 // the fold's version
 	Seq      journal.Seq
 	Now      journal.Instant // journal time there
+	Events   uint64          // folded up to there
 	Sessions int
 	Bytes    int64 // of all chunks
 	Chunks   int
@@ -44,7 +45,7 @@ type secrets struct {
 func (m *Manifest) append(b []byte) []byte {
 	b = append(append(append(b, version), m.ID[:]...), m.Journal[:]...)
 	for _, n := range [...]uint64{
-		m.Fold, uint64(m.Seq), uint64(m.Now), uint64(m.Sessions), uint64(m.Bytes), uint64(m.Chunks), uint64(m.Taken),
+		m.Fold, uint64(m.Seq), uint64(m.Now), m.Events, uint64(m.Sessions), uint64(m.Bytes), uint64(m.Chunks), uint64(m.Taken),
 	} {
 		b = binary.AppendUvarint(b, n)
 	}
@@ -61,7 +62,7 @@ func ParseManifest(data []byte) (Manifest, error) {
 	r.fixed(m.ID[:])
 	r.fixed(m.Journal[:])
 	m.Fold, m.Seq, m.Now = r.number(), journal.Seq(r.number()), journal.Instant(r.number())
-	m.Sessions, m.Bytes = r.below(math.MaxInt32), int64(r.below(math.MaxInt64))
+	m.Events, m.Sessions, m.Bytes = r.number(), r.below(math.MaxInt32), int64(r.below(math.MaxInt64))
 	m.Chunks, m.Taken = r.below(math.MaxInt32), journal.Instant(r.number())
 	m.Key = journal.KeyID(r.text())
 	m.sealedAt = len(data) - len(r.b)

@@ -24,7 +24,7 @@ func Write(ctx context.Context, st Store, s Sealer, f *replay.Frozen, now journa
 	l := f.Ledger()
 	m := &Manifest{
 		ID: journal.NewSnapshotID(), Journal: l.Journal, Fold: replay.FoldVersion, Seq: l.Seq, Now: l.Now,
-		Sessions: l.Sessions, Taken: now, Key: s.Key(),
+		Events: l.Stats.Events, Sessions: l.Sessions, Taken: now, Key: s.Key(),
 	}
 	f.Arrange()
 	w := writer{store: st, sealer: s, frozen: f, manifest: m, digests: make([]byte, sha256.Size*f.Len())}
@@ -39,7 +39,7 @@ func Write(ctx context.Context, st Store, s Sealer, f *replay.Frozen, now journa
 	if err != nil {
 		return nil, fmt.Errorf("snapshot at %d: manifest: %w", m.Seq, err)
 	}
-	m.Bytes += int64(len(data))
+	m.data = data
 	return m, nil
 }
 
