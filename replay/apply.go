@@ -95,7 +95,10 @@ func (s *State) checkPlace(m journal.Message, h *journal.Header) error {
 func (s *State) checkHistory(m journal.Message, digest journal.Digest, h *journal.Header) (verdict, error) {
 	v, wrong := s.history.judge(h, digest, s.interruption(m, h))
 	if wrong.what != "" {
-		return 0, &DamageError{Seq: m.Seq, Writer: h.Writer, Number: h.Number, What: wrong.what, Since: min(wrong.since, m.Seq), Whole: wrong.whole}
+		return 0, &DamageError{
+			Seq: m.Seq, Writer: h.Writer, Number: h.Number, What: wrong.what,
+			Since: min(wrong.since, m.Seq), Until: min(wrong.until, m.Seq), Whole: wrong.whole,
+		}
 	}
 	if h.Basis.Seq < m.Seq {
 		root, checked := s.history.rootAt(h.Basis.Seq, s.seq)
@@ -108,7 +111,7 @@ func (s *State) checkHistory(m journal.Message, digest journal.Digest, h *journa
 		}
 		return 0, s.elsewhere(m, h, fmt.Sprintf("its writer had folded another history up to message %d", h.Basis.Seq))
 	}
-	if s.losses.unaware(h.Basis.Seq, m.Seq) {
+	if s.losses.moved(h.Basis.Seq, m.Seq) {
 		return v, nil
 	}
 	return 0, s.elsewhere(m, h, fmt.Sprintf("its writer had folded up to message %d, which the stream did not hold yet", h.Basis.Seq))
@@ -128,13 +131,14 @@ func (s *State) interruption(m journal.Message, h *journal.Header) interruption 
 
 // damage says that this very message is the wrong one.
 func damage(m journal.Message, h *journal.Header, what string) error {
-	return &DamageError{Seq: m.Seq, Writer: h.Writer, Number: h.Number, What: what, Since: m.Seq}
+	return &DamageError{Seq: m.Seq, Writer: h.Writer, Number: h.Number, What: what, Since: m.Seq, Until: m.Seq}
 }
 
 // elsewhere says that something before this message is wrong, behind what is proven.
 func (s *State) elsewhere(m journal.Message, h *journal.Header, what string) error {
-	since := min(s.proven+1, h.Basis.Seq, m.Seq)
-	return &DamageError{Seq: m.Seq, Writer: h.Writer, Number: h.Number, What: what, Since: since, Whole: true}
+	until := min(h.Basis.Seq, m.Seq)
+	since := min(s.proven+1, until)
+	return &DamageError{Seq: m.Seq, Writer: h.Writer, Number: h.Number, What: what, Since: since, Until: until, Whole: true}
 }
 
 // advance moves journal time and does what is due by it.

@@ -42,8 +42,8 @@ type DamageError struct {
 	Number uint64 // of the batch among its writer's
 	What   string
 
-	// Since is the first message that may be the wrong one: Seq itself, if it is that one.
-	Since journal.Seq
+	// Since and Until are the first and the last message that may be the wrong one: Seq itself, if it is that one.
+	Since, Until journal.Seq
 	// Whole says that this message is what its writer wrote: what is wrong lies before it, and it can be read
 	// once that is accepted.
 	Whole bool

@@ -144,6 +144,7 @@ const (
 type wrong struct {
 	what  string
 	since journal.Seq // the first message that may be the wrong one
+	until journal.Seq // the last one
 	whole bool        // the batch itself is right
 }
 
@@ -162,9 +163,9 @@ func (h *history) judge(b *journal.Header, digest journal.Digest, lost interrupt
 	case lost == changed, lost == jumped && b.Number > w.number+1:
 		return next, wrong{}
 	case b.Number > w.number+1:
-		return 0, wrong{fmt.Sprintf("the writer's batches %d to %d are missing", w.number+1, b.Number-1), w.seq + 1, true}
+		return 0, wrong{fmt.Sprintf("the writer's batches %d to %d are missing", w.number+1, b.Number-1), w.seq + 1, math.MaxUint64, true}
 	case b.Previous != w.last:
-		return 0, wrong{"the writer's previous batch is not the one that was folded here", w.seq, true}
+		return 0, wrong{"the writer's previous batch is not the one that was folded here", w.seq, w.seq, true}
 	}
 	return next, wrong{}
 }
@@ -175,14 +176,14 @@ func (h *history) first(b *journal.Header, lost interruption) (verdict, wrong) {
 	case b.Number > 1 && h.forgot.writers > 0, h.forgot.may(b):
 		return forgotten, wrong{}
 	case b.Number > 1 && lost == 0:
-		return 0, wrong{fmt.Sprintf("the writer's batches before number %d are missing", b.Number), 1, true}
+		return 0, wrong{fmt.Sprintf("the writer's batches before number %d are missing", b.Number), 1, math.MaxUint64, true}
 	case b.Number == 1 && b.Previous != (journal.Digest{}):
 		return 0, bad("a writer's first batch names a previous one")
 	}
 	return next, wrong{}
 }
 
-func bad(what string) wrong { return wrong{what: what, since: math.MaxUint64} }
+func bad(what string) wrong { return wrong{what: what, since: math.MaxUint64, until: math.MaxUint64} }
 
 // record notes the writer's newest batch.
 func (h *history) record(b *journal.Header, digest journal.Digest, seq journal.Seq, now journal.Instant, stopped bool) {

@@ -134,9 +134,15 @@ func (l *losses) between(from, to journal.Seq) (worst interruption) {
 	return worst
 }
 
-// unaware reports whether the writer of the batch at seq may have folded what was lost since, up to basis.
+// unaware reports whether the writer of the batch at seq may have folded another history up to basis: what was lost
+// since.
 func (l *losses) unaware(basis, seq journal.Seq) bool {
 	return slices.ContainsFunc(l.breaks, func(b breach) bool { return b.from <= basis && seq <= b.last })
+}
+
+// moved reports whether the batch at seq may once have stood behind basis.
+func (l *losses) moved(basis, seq journal.Seq) bool {
+	return slices.ContainsFunc(l.breaks, func(b breach) bool { return !b.hole && b.from <= basis && seq <= b.last })
 }
 
 // void reports whether a mark tells of messages that an accepted loss took from the end of the stream.

@@ -55,6 +55,9 @@ func (s *State) CheckMarks() error {
 	return nil
 }
 
+// Proven returns the last message up to which a mark or a later batch has confirmed the history, its order included.
+func (s *State) Proven() journal.Seq { return s.proven }
+
 // Highest returns the highest mark that the stream must reach, if there is any.
 func Highest(marks []journal.Mark, accepted []journal.Loss) (highest journal.Mark, ok bool) {
 	var none losses

@@ -62,3 +62,25 @@ func (o *over) covers(gap *journal.GapError) bool {
 	h, ok := o.losses.hole(gap.After + 1)
 	return ok && h.to >= gap.Next-1
 }
+
+// LastRead returns the last message that Over reads of a stream that ends at last.
+func LastRead(last journal.Seq, accepted []journal.Loss) journal.Seq {
+	var none losses
+	l := none.with(accepted)
+	return l.lastRead(last)
+}
+
+// Outside returns what of the messages from to to, both inclusive, is in no hole that was accepted.
+func Outside(from, to journal.Seq, accepted []journal.Loss) (ranges [][2]journal.Seq) {
+	var none losses
+	l := none.with(accepted)
+	for from <= to {
+		from = l.past(from-1) + 1
+		end := min(to, l.next(from)-1)
+		if from <= end {
+			ranges = append(ranges, [2]journal.Seq{from, end})
+		}
+		from = end + 1
+	}
+	return ranges
+}

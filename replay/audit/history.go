@@ -26,6 +26,8 @@ type Query struct {
 	// Verdicts folds the whole journal alongside, so that entries say what became of their events. It opens
 	// every batch from the first one on, and fails with replay.ErrNeedsSnapshot if those are gone.
 	Verdicts bool
+	// Losses are the accepted losses, all of them: what they name is passed over.
+	Losses []journal.Loss
 }
 
 // Entry is one event of the history.
@@ -46,16 +48,17 @@ type Entry struct {
 // following, with ctx's cause; with fn's error as it is, journal.ErrStop aside, which gives nil; and with
 // an error that is journal.ErrDamaged when a message is missing or, with Verdicts, does not belong where it stands.
 func History(ctx context.Context, src replay.Source, op replay.Opener, q Query, fn func(Entry) error) error {
+	src = replay.Over(src, q.Losses)
 	bounds, err := src.Bounds(ctx)
 	if err != nil {
 		return fmt.Errorf("history: %w", err)
 	}
-	r := reader{query: q, opener: op, emit: fn, end: bounds.Last}
+	r := reader{query: q, opener: op, emit: fn, end: replay.LastRead(bounds.Last, q.Losses)}
 	after, err := r.start(bounds)
 	if err != nil {
 		return fmt.Errorf("history: %w", err)
 	}
-	if !q.Follow && after >= bounds.Last {
+	if !q.Follow && after >= r.end {
 		return nil
 	}
 	err = src.Read(ctx, after, r.take)
@@ -81,7 +84,7 @@ func (r *reader) start(b journal.Bounds) (journal.Seq, error) {
 			return 0, &replay.NeedsSnapshotError{From: 1, To: b.First - 1}
 		}
 		r.state = replay.NewState()
-		return 0, nil
+		return 0, r.state.Accept(r.query.Losses...)
 	}
 	// The batch of After may hold more behind it. What was trimmed is nobody's to read.
 	return max(r.query.After.Seq, b.First, 1) - 1, nil

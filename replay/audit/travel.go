@@ -18,12 +18,12 @@ type Point struct {
 // At returns the state as it was at the point. It folds the journal from its first message, so it fails
 // with replay.ErrNeedsSnapshot if that is gone, and with journal.ErrNoMessage for a sequence that the
 // stream has not reached. A time before the first message gives the empty state, one in the future
-// the present.
-func At(ctx context.Context, src replay.Source, op replay.Opener, p Point) (*replay.State, error) {
+// the present. What was accepted as lost is passed over.
+func At(ctx context.Context, src replay.Source, op replay.Opener, p Point, accepted ...journal.Loss) (*replay.State, error) {
 	if (p.Seq == 0) == (p.Time == 0) {
 		return nil, errors.New("time travel: want either a sequence or a time")
 	}
-	s, err := replay.Fold(ctx, replay.FoldOptions{Source: src, Opener: op, Until: p.passed})
+	s, err := replay.Fold(ctx, replay.FoldOptions{Source: src, Opener: op, Until: p.passed, Losses: accepted})
 	if err != nil {
 		return nil, fmt.Errorf("time travel: %w", err)
 	}

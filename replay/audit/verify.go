@@ -1,0 +1,213 @@
+package audit
+
+import (
+	"cmp"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/dormouse-mcp/dormouse/journal"
+	"github.com/dormouse-mcp/dormouse/replay"
+)
+
+// VerifyOptions says what to verify. Source must be set.
+type VerifyOptions struct {
+	Source replay.Source
+	// Opener opens the batches; nil checks headers alone, for which no key is needed.
+	Opener replay.Opener
+	// Journal, if not zero, is whose history it must be. Zero takes the first batch's word.
+	Journal journal.ID
+	// Losses are the accepted ones, Marks those of all replicas. Load them before the call.
+	Losses []journal.Loss
+	Marks  []journal.Mark
+	// Trimmed is up to where messages may have been removed on purpose, because a snapshot holds what they said.
+	Trimmed journal.Seq
+	// CheckKeys, if not nil, looks for the tenants' keys that the folded state names and returns a fault for each that
+	// is not as it must be. It is not called where headers alone are checked.
+	CheckKeys func(context.Context, *replay.State) ([]Fault, error)
+	// Progress, if not nil, is called now and then, never concurrently.
+	Progress func(VerifyProgress)
+}
+
+// VerifyProgress tells how far a Verify has come.
+type VerifyProgress struct {
+	Seq    journal.Seq `json:"seq"`
+	Last   journal.Seq `json:"last"`
+	Faults int         `json:"faults"`
+}
+
+// Verify reads the whole stream as it is now and reports every place where it is not what was written. It goes on
+// behind a fault, so that one report names them all; what can no longer be compared because of one is not another.
+//
+// It is what `serve --accept-loss` decides by: with the losses that the report proposes the history can be folded.
+// Errors: those of the source; journal.ErrWrongKey or journal.ErrKeyMissing if no batch opens at all, which means the
+// wrong keyring; the cause of ctx.
+func Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
+	bounds, err := o.Source.Bounds(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("verify: %w", err)
+	}
+	v := &verifier{
+		o: o, bounds: bounds, state: replay.NewState(), whole: true,
+		writers: make(map[journal.WriterID]ending), orphans: make(map[journal.Ref]struct{}),
+	}
+	v.report = Report{First: bounds.First, Last: bounds.Last, HeadersOnly: o.Opener == nil, Faults: []Fault{}, Marks: len(o.Marks)}
+	if err := v.begin(); err != nil {
+		return nil, fmt.Errorf("verify: %w", err)
+	}
+	if err := v.read(ctx); err != nil {
+		return nil, fmt.Errorf("verify: %w", err)
+	}
+	v.ends()
+	v.unproven()
+	if err := v.keys(ctx); err != nil {
+		return nil, fmt.Errorf("verify: %w", err)
+	}
+	return v.conclude(), nil
+}
+
+// begin tells the state what is known to be lost.
+func (v *verifier) begin() error {
+	for i := range v.o.Losses {
+		v.report.Accepted = append(v.report.Accepted, lostOf(&v.o.Losses[i]))
+		v.number = max(v.number, v.o.Losses[i].Number)
+	}
+	if err := v.state.Accept(v.o.Losses...); err != nil {
+		return err
+	}
+	if first := v.bounds.First; first > v.state.Seq()+1 {
+		if err := v.beginsAt(first); err != nil {
+			return err
+		}
+	}
+	v.state.Expect(v.o.Marks...)
+	return nil
+}
+
+// beginsAt handles a stream whose first messages are gone.
+func (v *verifier) beginsAt(first journal.Seq) error {
+	if gone := max(v.o.Trimmed, v.state.Seq()); first-1 > gone {
+		v.fault(Fault{
+			Kind: FaultBegins, From: gone + 1, To: first - 1, Batches: uint64(first - 1 - gone), Events: uint64(first - 1 - gone),
+			Detail: fmt.Sprintf("the stream begins with message %d", first),
+		})
+	} else {
+		v.trimmed = true
+		v.report.Notes = append(v.report.Notes, fmt.Sprintf("messages 1 to %d were trimmed; bases and roots behind them are not checked here", first-1))
+	}
+	v.number++
+	return v.state.Accept(journal.Loss{Number: v.number, Kind: journal.LossHole, From: v.state.Seq() + 1, To: first - 1, Last: math.MaxUint64})
+}
+
+// read walks through the stream, over its holes.
+func (v *verifier) read(ctx context.Context) error {
+	src := replay.Over(v.o.Source, v.o.Losses)
+	end := replay.LastRead(v.bounds.Last, v.o.Losses)
+	after := v.state.Seq()
+	for after < end {
+		err := src.Read(ctx, after, func(m journal.Message) error {
+			after = min(m.Seq, end)
+			if m.Seq > end {
+				return journal.ErrStop
+			}
+			if err := v.take(m); err != nil {
+				return err
+			}
+			if m.Seq == end {
+				return journal.ErrStop
+			}
+			return nil
+		})
+		gap, isGap := errors.AsType[*journal.GapError](err)
+		if err != nil && !isGap {
+			return err
+		}
+		if err := v.flush(); err != nil {
+			return err
+		}
+		if isGap {
+			after = min(gap.Next-1, end)
+			if err := v.missing(v.state.Seq()+1, after); err != nil {
+				return err
+			}
+		}
+	}
+	return v.flush()
+}
+
+// ends compares the end of the stream with the marks.
+func (v *verifier) ends() {
+	m, ok := replay.Highest(v.o.Marks, v.o.Losses)
+	if !ok || m.Seq <= v.bounds.Last {
+		return
+	}
+	f := Fault{
+		Kind: FaultEnds, From: v.bounds.Last + 1, To: m.Seq, Batches: uint64(m.Seq - v.bounds.Last), After: v.stored.Time(), Before: m.When.Time(),
+		Detail: fmt.Sprintf("the stream ends before them, but replica %s had folded them at %v", m.Replica, m.When),
+	}
+	f.Events = f.Batches
+	if had := v.report.Events; m.Events > had && v.clean() {
+		f.Events = max(f.Events, m.Events-had)
+	}
+	if n := uint64(v.state.Len()); m.Sessions > n && !v.report.HeadersOnly {
+		f.Sessions = m.Sessions - n
+	}
+	v.fault(f)
+}
+
+// clean reports whether the state holds all events up to the stream's end.
+func (v *verifier) clean() bool { return v.whole && len(v.o.Losses) == 0 && !v.trimmed }
+
+// keys looks at the tenants' keys, and whether accepted losses were journaled.
+func (v *verifier) keys(ctx context.Context) error {
+	if v.report.HeadersOnly {
+		return nil
+	}
+	v.untold()
+	if v.o.CheckKeys == nil {
+		return nil
+	}
+	faults, err := v.o.CheckKeys(ctx, v.state)
+	v.report.Faults = append(v.report.Faults, faults...)
+	return err
+}
+
+// untold finds records of losses that nobody with the keyring has accepted. An event may have gone with a tail that was
+// lost later.
+func (v *verifier) untold() {
+	for i := range v.o.Losses {
+		l := &v.o.Losses[i]
+		later := false
+		for _, x := range v.o.Losses[i+1:] {
+			later = later || x.Kind == journal.LossTail
+		}
+		if !later && !v.trimmed && !v.state.Told(l.From, l.To) {
+			v.fault(Fault{
+				Kind: FaultUntold, From: l.From, To: l.To,
+				Detail: fmt.Sprintf("accepted as lost by replica %s at %v, says record %d, and no event says so", l.Replica, l.When, l.Number),
+			})
+		}
+	}
+}
+
+func (v *verifier) conclude() *Report {
+	r := &v.report
+	slices.SortStableFunc(r.Faults, func(a, b Fault) int {
+		return cmp.Compare(a.From-1, b.From-1) // tenant keys, which have none, last
+	})
+	id := v.state.Journal()
+	if id == (journal.ID{}) {
+		id = v.o.Journal
+	}
+	root := v.state.Root()
+	r.Journal, r.Root, r.Sessions, r.Orphans = id.String(), hex.EncodeToString(root[:]), v.state.Len(), uint64(len(v.orphans))
+	r.Verdict = r.verdict()
+	return r
+}
+
+// progressEvery is the least time between two calls of Progress.
+const progressEvery = 100 * time.Millisecond
