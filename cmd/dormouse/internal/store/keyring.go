@@ -115,6 +115,7 @@ func (s *Store) takeOver(ctx context.Context, next *seal.Keyring, who string) (w
 		return 0, err
 	}
 	s.keys.opener.Use(next)
+	s.snapshots.sealer.Use(next)
 	s.Vault.Use(next)
 	if err := s.keys.sealer.Use(next); err != nil {
 		return 0, err

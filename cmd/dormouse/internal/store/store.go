@@ -36,6 +36,8 @@ type Store struct {
 	nc       *nats.Conn
 	follower atomic.Pointer[replay.Follower] // for the committer's basis, which may ask before Restore is done
 	keys     keys
+
+	snapshots snapshots
 }
 
 // Open takes the folder's lock and opens keyring and journal. The caller closes the store.
@@ -65,6 +67,9 @@ func Open(ctx context.Context, o Options) (s *Store, err error) {
 	s.Opener = openerFunc(s.openBatch)
 	s.Vault = seal.NewVault(s.Keyring(), s.Journal.Keys())
 	s.Vault.ConsultErased(s.erased)
+	if err := s.openSnapshots(ctx); err != nil {
+		return s, err
+	}
 	return s, nil
 }
 
@@ -185,8 +190,12 @@ func (s *Store) Restore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	state, err := s.startState(ctx, nil)
+	if err != nil {
+		return err
+	}
 	s.Follower, err = replay.Follow(ctx, replay.FollowOptions{
-		Source: s.Journal, Opener: s.Opener, Own: s.Committer.Recent, Progress: s.o.Progress,
+		State: state, Source: s.Journal, Opener: s.Opener, Own: s.Committer.Recent, Progress: s.o.Progress,
 	})
 	if err != nil {
 		return err
