@@ -31,7 +31,8 @@ func newIndex(n int) index {
 	for 3*slots < 4*n {
 		slots *= 2
 	}
-	return index{slots: make([]slot, slots), shift: shiftFor(slots), seed: rand.Uint64()}
+	seed := rand.Uint64() //nolint:gosec // no secret: nobody sees the order of the slots
+	return index{slots: make([]slot, slots), shift: shiftFor(slots), seed: seed}
 }
 
 func shiftFor(slots int) uint8 { return uint8(33 - bits.Len(uint(slots))) }

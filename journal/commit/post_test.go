@@ -56,7 +56,7 @@ func newBenchCommitter(b *testing.B) *commit.Committer {
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { _ = c.Close(context.Background()) })
+	b.Cleanup(func() { _ = c.Close(context.WithoutCancel(b.Context())) })
 	return c
 }
 
