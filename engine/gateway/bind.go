@@ -207,7 +207,7 @@ func (p *proxy) reopen(ctx context.Context, who caller, b *binding) error {
 
 // slowDown waits when the session was initialized again only just before. p.flight is held.
 func (p *proxy) slowDown(ctx context.Context) error {
-	wait := p.pace.wait(time.Now())
+	wait := p.pace.wait(time.Now(), p.w.health.boots())
 	if wait == 0 || !p.shared() {
 		return nil
 	}

@@ -166,6 +166,13 @@ func (h *health) renewed(at journal.Seq) {
 	}
 }
 
+// boots counts the restarts of the upstream that were found out; it is the era of the last one.
+func (h *health) boots() uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.condemned
+}
+
 // boundAt returns the era that a binding claimed there counts as proven in; zero when nothing is known of it.
 func (h *health) boundAt(at journal.Seq) uint64 {
 	h.mu.Lock()

@@ -143,10 +143,12 @@ func (p *proxy) bind(b *binding) {
 	}
 }
 
-// pace slows a session down that is lost again and again: two clients of one tenant may be evicting each other.
+// pace slows a session down that is lost again and again while its upstream has not been restarted: two clients
+// of one tenant may be evicting each other.
 type pace struct {
-	last time.Time
-	runs int
+	last  time.Time
+	runs  int
+	boots uint64 // restarts of the upstream by then
 }
 
 const (
@@ -156,9 +158,9 @@ const (
 )
 
 // wait returns how long to wait before the session is initialized again.
-func (pc *pace) wait(now time.Time) time.Duration {
-	if now.Sub(pc.last) > paceWindow {
-		pc.runs = 0
+func (pc *pace) wait(now time.Time, boots uint64) time.Duration {
+	if now.Sub(pc.last) > paceWindow || pc.boots != boots {
+		pc.runs, pc.boots = 0, boots
 	}
 	if pc.runs == 0 {
 		return 0
