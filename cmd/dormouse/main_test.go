@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -36,6 +37,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "serving": serving, "initialize": initialize, "fetch": fetch,
+			"awaits": awaits, "answers": answers,
 		},
 	})
 }
@@ -53,6 +55,21 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	if code != want {
 		ts.Fatalf("exit code %d, want %d\n%s", code, want, ts.ReadFile("stderr"))
+	}
+}
+
+// awaits PATTERN COMMAND…: run the command until its output matches.
+func awaits(ts *testscript.TestScript, _ bool, args []string) {
+	pattern := regexp.MustCompile("(?m)" + args[0])
+	give := time.Now().Add(30 * time.Second)
+	for {
+		ts.Check(ts.Exec(args[1], args[2:]...))
+		if pattern.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+		if time.Now().After(give) {
+			ts.Fatalf("%s never says %s", args[1], args[0])
+		}
 	}
 }
 
@@ -90,17 +107,7 @@ func awaitDaemon(ctx context.Context, dir string) (s control.Status, err error) 
 // and writes the session ID to a file named like the instance.
 func initialize(ts *testscript.TestScript, _ bool, args []string) {
 	const body = `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"script","version":"7"}}}`
-	req, err := http.NewRequest(http.MethodPost, "http://"+ts.Getenv("MCP")+"/mcp", strings.NewReader(body)) //nolint:noctx // a test's own server
-	ts.Check(err)
-	for name, value := range map[string]string{
-		"Content-Type": "application/json", "Accept": "application/json, text/event-stream",
-		"X-N8n-Url": "http://127.0.0.1:5678", "X-N8n-Key": "canary-key-of-" + args[0], "X-Instance-Id": args[0],
-	} {
-		req.Header.Set(name, value)
-	}
-	res, err := http.DefaultClient.Do(req)
-	ts.Check(err)
-	defer res.Body.Close()
+	res := post(ts, args[0], "", body)
 	id := journal.SessionID(res.Header.Get("Mcp-Session-Id"))
 	if res.StatusCode != http.StatusOK || id == "" {
 		ts.Fatalf("initialize: %s", res.Status)
@@ -108,6 +115,33 @@ func initialize(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv("REF", id.Ref().String())
 	ts.Setenv("SHORT", id.Ref().String()[:8])
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(id.Reveal()), 0o600))
+}
+
+// answers STATUS INSTANCE: the session that initialize started must answer a request with this status.
+func answers(ts *testscript.TestScript, _ bool, args []string) {
+	res := post(ts, args[1], ts.ReadFile(args[1]), `{"jsonrpc":"2.0","id":2,"method":"tools/list"}`)
+	if got := strconv.Itoa(res.StatusCode); got != args[0] {
+		ts.Fatalf("the session of %s answers %s, want %s", args[1], res.Status, args[0])
+	}
+}
+
+// post sends a message to $MCP as this instance.
+func post(ts *testscript.TestScript, instance, session, body string) *http.Response {
+	req, err := http.NewRequest(http.MethodPost, "http://"+ts.Getenv("MCP")+"/mcp", strings.NewReader(body)) //nolint:noctx // a test's own server
+	ts.Check(err)
+	for name, value := range map[string]string{
+		"Content-Type": "application/json", "Accept": "application/json, text/event-stream",
+		"X-N8n-Url": "http://127.0.0.1:5678", "X-N8n-Key": "canary-key-of-" + instance, "X-Instance-Id": instance,
+		"Mcp-Session-Id": session,
+	} {
+		if value != "" {
+			req.Header.Set(name, value)
+		}
+	}
+	res, err := http.DefaultClient.Do(req)
+	ts.Check(err)
+	_ = res.Body.Close()
+	return res
 }
 
 // fetch STATUS URL [TOKENFILE]: the URL must answer GET with this status; its body goes to stdout.

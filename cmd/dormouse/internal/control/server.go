@@ -30,6 +30,7 @@ type Backend struct {
 	History func(context.Context, audit.Query, func(audit.Entry) error) error
 	Close   func(context.Context, journal.Ref) error
 	Live    func() map[journal.Ref]bool // the sessions with a runtime here; nil: none
+	Past
 
 	// Keyring and tenants. They may fail with a *RefusedError.
 	Keys        func(ctx context.Context, count bool) (Keys, error)
@@ -74,6 +75,7 @@ func Handler(b *Backend) http.Handler {
 	mux.HandleFunc("GET /v1/tenants", b.when(b.tenants))
 	mux.HandleFunc("GET /v1/tenants/{tenant}", b.when(b.tenant))
 	mux.HandleFunc("POST /v1/tenants/{tenant}/erase", b.when(b.erase))
+	b.past(mux)
 	return mux
 }
 
@@ -149,12 +151,29 @@ func (b *Backend) show(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// lastEvents returns a session's newest n events. One that its tenant's erasure ended has that event as its last.
 func (b *Backend) lastEvents(ctx context.Context, ref journal.Ref, n int) ([]Event, error) {
 	last := newTail[Event](max(n, 1))
+	var created *journal.Created
+	over := false
 	err := b.History(ctx, audit.Query{Session: &ref}, func(en audit.Entry) error {
+		if c := en.Event.Created; c != nil {
+			created = c
+		}
+		over = over || en.Event.Kind == journal.KindClosed || en.Event.Kind == journal.KindExpired
 		last.add(EventOf(&en))
 		return nil
 	})
+	ended := false
+	b.View(func(st *replay.State) { ended = st.Ended(ref) })
+	if err == nil && ended && !over && created != nil {
+		err = b.History(ctx, audit.Query{Kinds: []journal.Kind{journal.KindTenantErased}}, func(en audit.Entry) error {
+			if x := en.Event.Note; x != nil && x.Tenant == created.Tenant && slices.Contains(x.Keys, created.Key) {
+				last.add(EventOf(&en))
+			}
+			return nil
+		})
+	}
 	if n == 0 {
 		return []Event{}, err
 	}

@@ -71,6 +71,8 @@ type Config struct {
 	MaxPerTenant    int
 	MaxLive         int
 
+	Snapshots Snapshots
+
 	Logger zerolog.Logger
 }
 

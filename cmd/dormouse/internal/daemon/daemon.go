@@ -147,7 +147,7 @@ func (d *daemon) start(ctx context.Context) error {
 	if err := d.wire(); err != nil { //nolint:contextcheck // what it makes outlives the start
 		return err
 	}
-	if err := d.note(ctx, journal.KindReplicaStarted); err != nil {
+	if err := d.noteStart(ctx); err != nil {
 		return err
 	}
 	d.noted = true
@@ -156,17 +156,32 @@ func (d *daemon) start(ctx context.Context) error {
 	return nil
 }
 
+// noteStart appends that this replica started. Where the journal takes nothing now, as on a full disk, that follows
+// later: no session is lost to its client by that, and a replica that ended would not go on by itself.
+func (d *daemon) noteStart(ctx context.Context) error {
+	err := d.note(ctx, journal.KindReplicaStarted)
+	if !errors.Is(err, journal.ErrUnavailable) {
+		return err
+	}
+	d.log.Error().Err(err).Msg("nothing can be stored now: until it can, requests that need it are refused, new sessions above all")
+	d.store.Committer.Post(d.event(journal.KindReplicaStarted))
+	return nil
+}
+
 // note appends an event for the record about this replica.
 func (d *daemon) note(ctx context.Context, k journal.Kind) error {
+	if _, err := d.store.Committer.Append(ctx, d.event(k)); err != nil {
+		return fmt.Errorf("%s: %w", k, err)
+	}
+	return nil
+}
+
+func (d *daemon) event(k journal.Kind) journal.Event {
 	n := &journal.Note{Replica: d.c.Replica}
 	if k == journal.KindReplicaStarted {
 		n.Version, n.Kinds = d.c.Version, journal.LastKind
 	}
-	_, err := d.store.Committer.Append(ctx, journal.Event{Kind: k, At: journal.InstantOf(time.Now()), Note: n})
-	if err != nil {
-		return fmt.Errorf("%s: %w", k, err)
-	}
-	return nil
+	return journal.Event{Kind: k, At: journal.InstantOf(time.Now()), Note: n}
 }
 
 // reload reads the key file and the token file again at every SIGHUP, until ctx ends.

@@ -14,8 +14,8 @@ import (
 	"github.com/dormouse-mcp/dormouse/journal/jetstream"
 )
 
-// TestFullDisk fills the disk under a daemon: sessions go on, new ones are refused with a status that clients try again
-// after, and when there is room all is as before, without a restart.
+// TestFullDisk fills the disk under a daemon: live sessions go on, new ones are refused with a status that clients try
+// again after; a restart changes nothing; and when there is room all is as before, without one.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	disk := t.TempDir()
@@ -27,40 +27,57 @@ func TestFullDisk(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	r := run(t, func(c *daemon.Config) { c.Store.Dir = filepath.Join(disk, "data") })
-	status, _, h := r.mcp("", initialize)
-	session := h.Get("Mcp-Session-Id")
-	if status != http.StatusOK || session == "" {
-		t.Fatalf("initialize: %d", status)
+	onDisk := func(c *daemon.Config) {
+		c.Store.Dir = filepath.Join(disk, "data")
+		c.ShutdownTimeout = 100 * time.Millisecond // what waits for room is given up
 	}
 	ballast := filepath.Join(disk, "ballast")
-	if err := os.WriteFile(ballast, make([]byte, 96<<20-jetstream.DefaultMinFree), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	began := time.Now()
-	status, text, h := r.mcp("", initialize)
-	if status != http.StatusServiceUnavailable || h.Get("Retry-After") == "" || time.Since(began) > 5*time.Second {
-		t.Errorf("initialize: %d after %v, Retry-After %q: %s", status, time.Since(began), h.Get("Retry-After"), text)
-	}
-	if strings.Contains(text, disk) {
-		t.Errorf("the answer names a path: %s", text)
-	}
-	if status, text, _ := r.mcp(session, listTools); status != http.StatusOK {
-		t.Errorf("a call of a session: %d %s", status, text)
-	}
+	var session string
+	t.Run("filled", func(t *testing.T) {
+		r := run(t, onDisk)
+		_, _, h := r.mcp("", initialize)
+		session = h.Get("Mcp-Session-Id")
+		if err := os.WriteFile(ballast, make([]byte, 96<<20-jetstream.DefaultMinFree), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r.refuses(t, "", initialize)
+		if status, text, _ := r.mcp(session, listTools); status != http.StatusOK {
+			t.Errorf("a call of a live session: %d %s", status, text)
+		}
+		r.readyz(t, `"journal":"unavailable"`)
+	})
+	r := run(t, onDisk)
 	r.readyz(t, `"journal":"unavailable"`)
+	r.refuses(t, session, listTools) // it cannot wake
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
-	for began = time.Now(); ; <-time.After(20 * time.Millisecond) {
-		if status, text, _ = r.mcp("", initialize); status == http.StatusOK {
+	for began := time.Now(); ; <-time.After(20 * time.Millisecond) {
+		status, text, _ := r.mcp(session, listTools)
+		if status == http.StatusOK {
 			break
 		}
 		if time.Since(began) > 10*time.Second {
-			t.Fatalf("initialize: %d %s", status, text)
+			t.Fatalf("a call: %d %s", status, text)
 		}
 	}
+	if status, text, _ := r.mcp("", initialize); status != http.StatusOK {
+		t.Errorf("initialize: %d %s", status, text)
+	}
 	r.readyz(t, `"journal":"ok"`)
+}
+
+// refuses expects a message to be answered 503 with Retry-After, and soon.
+func (r *running) refuses(t *testing.T, session, message string) {
+	t.Helper()
+	began := time.Now()
+	status, text, h := r.mcp(session, message)
+	if status != http.StatusServiceUnavailable || h.Get("Retry-After") == "" || time.Since(began) > 5*time.Second {
+		t.Errorf("%d after %v, Retry-After %q: %s", status, time.Since(began), h.Get("Retry-After"), text)
+	}
+	if strings.Contains(text, r.dir) {
+		t.Errorf("the answer names a path: %s", text)
+	}
 }
 
 // readyz expects the daemon to be ready, and part of what it answers.

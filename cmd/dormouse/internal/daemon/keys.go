@@ -14,9 +14,12 @@ import (
 
 func (d *daemon) rotate(ctx context.Context, q control.RotateQuery) (control.Rotated, error) {
 	r, err := d.store.Rotate(ctx, q)
+	what := "keys rotated; back the key file up again"
+	if r.Prepared {
+		what = "keys prepared; every replica is to have them before they are rotated"
+	}
 	for _, x := range r.Rings {
-		d.log.Info().Err(err).Str("ring", x.Ring).Str("from", x.From).Str("to", x.To).Bool("prepared", r.Prepared).Int("wrapped", r.Wrapped).
-			Msg("keys rotated; back the key file up again")
+		d.log.Info().Err(err).Str("ring", x.Ring).Str("from", x.From).Str("to", x.To).Int("wrapped", r.Wrapped).Msg(what)
 	}
 	return r, err
 }

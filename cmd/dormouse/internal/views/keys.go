@@ -54,8 +54,10 @@ func Rotated(s console.Streams, r *control.Rotated, offline bool) {
 		fmt.Fprintf(s.Err, "%s is saved; daemons take it over at SIGHUP or at their next start\n", r.Source)
 	case r.Prepared:
 		fmt.Fprintf(s.Err, "give %s to every replica and send each SIGHUP; then rotate\n", r.Source)
-	default:
+	case r.Wrapped > 0:
 		fmt.Fprintf(s.Err, "%s wrapped anew; back up %s again\n", Plural(r.Wrapped, "data key"), r.Source)
+	default:
+		fmt.Fprintf(s.Err, "back up %s again\n", r.Source)
 	}
 }
 
