@@ -27,37 +27,24 @@ type Marks struct {
 // returns journal.ErrNoMessage: nothing was ever marked there. Errors: those of Open.
 func (j *Journal) OpenMarks(ctx context.Context, replicas int, create bool) (*Marks, error) {
 	want := j.markConfig(Options{Replicas: max(replicas, 1)})
-	f, err := j.lookUpMarks(ctx, want)
-	if err != nil {
-		return nil, err
-	}
-	switch {
-	case f == nil && !create:
+	s, err := j.js.Stream(ctx, want.Name)
+	if errors.Is(err, js.ErrStreamNotFound) && !create {
 		return nil, fmt.Errorf("marks: %w", journal.ErrNoMessage)
-	case f == nil:
-		if f, err = j.ensure(ctx, nil, want, j.id); err != nil {
+	}
+	if errors.Is(err, js.ErrStreamNotFound) {
+		// Over what may be left of its files, if its definition was damaged.
+		if err := j.renew(ctx, want, j.id); err != nil && !hasCode(err, js.JSErrCodeStreamNameInUse) {
 			return nil, err
 		}
-	}
-	if f.id != j.id {
-		return nil, fmt.Errorf("%w: %s is of journal %v, not of %v", ErrWrongStream, want.Name, f.id, j.id)
-	}
-	return &Marks{j: j, stream: f.stream}, nil
-}
-
-func (j *Journal) lookUpMarks(ctx context.Context, want js.StreamConfig) (*found, error) {
-	s, err := j.js.Stream(ctx, want.Name)
-	if errors.Is(err, js.ErrStreamNotFound) {
-		return nil, nil //nolint:nilnil // nil is an answer here
+		s, err = j.js.Stream(ctx, want.Name)
 	}
 	if err != nil {
 		return nil, askError(ctx, "open stream "+want.Name, err)
 	}
-	id, err := journal.ParseID(s.CachedInfo().Config.Metadata[metaJournal])
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s: metadata %s: %w", ErrWrongStream, want.Name, metaJournal, err)
+	if id := s.CachedInfo().Config.Metadata[metaJournal]; id != j.id.String() {
+		return nil, fmt.Errorf("%w: %s is of journal %q, not of %v", ErrWrongStream, want.Name, id, j.id)
 	}
-	return &found{stream: s, id: id}, nil
+	return &Marks{j: j, stream: s}, nil
 }
 
 // markConfig keeps the last message of each subject alone: a replica's newest mark, and each loss, which
@@ -72,9 +59,11 @@ func (j *Journal) markConfig(o Options) js.StreamConfig {
 
 // PutMark stores a replica's newest mark in place of the one before.
 func (s *Marks) PutMark(ctx context.Context, m journal.Mark) error {
-	_, err := s.j.js.Publish(ctx, s.markSubject(m.Replica), journal.AppendMark(nil, m))
+	connected, release := s.j.whileConnected(ctx)
+	defer release()
+	_, err := s.j.js.Publish(connected, s.markSubject(m.Replica), journal.AppendMark(nil, m), js.WithRetryAttempts(0))
 	if err != nil {
-		return publishError(ctx, err)
+		return publishError(connected, err)
 	}
 	return nil
 }
@@ -106,18 +95,20 @@ func (s *Marks) Losses(ctx context.Context) ([]journal.Loss, error) {
 
 // load returns the last message of each subject by the word of the stream's leader.
 func load[T any](ctx context.Context, s *Marks, filter string, parse func([]byte) (T, error)) ([]T, error) {
-	info, err := s.stream.Info(ctx, js.WithSubjectFilter(s.j.prefix+filter))
+	connected, release := s.j.whileConnected(ctx)
+	defer release()
+	info, err := s.stream.Info(connected, js.WithSubjectFilter(s.j.prefix+filter))
 	if err != nil {
-		return nil, askError(ctx, "load marks", err)
+		return nil, askError(connected, "load marks", err)
 	}
 	var all []T
 	for subject := range info.State.Subjects {
-		raw, err := s.stream.GetLastMsgForSubject(ctx, subject)
+		raw, err := s.stream.GetLastMsgForSubject(connected, subject)
 		if errors.Is(err, js.ErrMsgNotFound) {
 			continue
 		}
 		if err != nil {
-			return nil, askError(ctx, "load marks", err)
+			return nil, askError(connected, "load marks", err)
 		}
 		v, err := parse(raw.Data)
 		if err != nil {
