@@ -45,6 +45,7 @@ func TestFullDisk(t *testing.T) {
 			t.Errorf("a call of a live session: %d %s", status, text)
 		}
 		r.readyz(t, `"journal":"unavailable"`)
+		r.loses = true // the call's access
 	})
 	r := run(t, onDisk)
 	r.readyz(t, `"journal":"unavailable"`)
