@@ -159,6 +159,10 @@ func (l *Loader) Finish(g *Ledger) (*State, error) {
 	s.table.advance(s.now)
 	s.losses = s.losses.with(g.Losses)
 	s.nextHole = s.losses.next(s.seq)
+	for _, x := range g.Losses {
+		s.told[lossRange{x.From, x.To}] = struct{}{} // before anything else was appended
+	}
+	s.proven = s.seq
 	return s, nil
 }
 

@@ -163,16 +163,20 @@ func (l *losses) comparable(m *journal.Mark) bool {
 	})
 }
 
-// Accept makes the state pass over accepted losses. Call it before the first Apply, or with losses that lie
-// behind Seq: what is folded already cannot be lost any more. Those that it knows, from a snapshot, are passed over.
+// Accept makes the state pass over accepted losses. Those that it knows, from a snapshot for example, may be named
+// again. Call it before the first Apply, or with holes that lie behind Seq: what is folded cannot be lost any more.
 func (s *State) Accept(losses ...journal.Loss) error {
-	losses = slices.DeleteFunc(slices.Clone(losses), func(l journal.Loss) bool { return slices.Contains(s.losses.list, l) })
+	var fresh []journal.Loss
 	for _, l := range losses {
-		if l.Kind == journal.LossHole && l.From <= s.seq {
+		if slices.Contains(s.losses.list, l) {
+			continue
+		}
+		if l.From <= s.seq && l.Kind == journal.LossHole {
 			return fmt.Errorf("loss %d: %w: messages %d to %d, but up to %d is folded", l.Number, ErrFolded, l.From, l.To, s.seq)
 		}
+		fresh = append(fresh, l)
 	}
-	s.losses = s.losses.with(losses)
+	s.losses = s.losses.with(fresh)
 	return s.passHoles()
 }
 
