@@ -24,20 +24,21 @@ const (
 
 // verifier folds a stream and accepts, on a state that nobody else sees, whatever is wrong with it.
 type verifier struct {
-	o       VerifyOptions
-	bounds  journal.Bounds
-	state   *replay.State
-	report  Report
-	number  uint32                      // of the last loss that the state was told
-	writers map[journal.WriterID]ending // the last batch seen of each
-	orphans map[journal.Ref]struct{}    // sessions of which later events tell
-	repeats []journal.Seq               // messages that repeat a batch
-	open    []int                       // faults that wait for the time of the next message
-	stored  journal.Instant             // when the last message that was all right was stored
-	whole   bool                        // no fault so far
-	trimmed bool
-	opened  int // batches that opened
-	refused int // batches that did not
+	o        VerifyOptions
+	bounds   journal.Bounds
+	state    *replay.State
+	report   Report
+	accepted []journal.Loss              // what the faults made the state accept
+	number   uint32                      // of the last loss that the state was told
+	writers  map[journal.WriterID]ending // the last batch seen of each
+	orphans  map[journal.Ref]struct{}    // sessions of which later events tell
+	repeats  []journal.Seq               // messages that repeat a batch
+	open     []int                       // faults that wait for the time of the next message
+	stored   journal.Instant             // when the last message that was all right was stored
+	whole    bool                        // no fault so far
+	trimmed  bool
+	opened   int // batches that opened
+	refused  int // batches that did not
 
 	group    []item
 	bytes    int
@@ -114,6 +115,9 @@ func (v *verifier) fold(it *item) error {
 		return v.unreadable(it)
 	}
 	v.opened++
+	if err := v.behindTrim(it.message.Seq); err != nil {
+		return err
+	}
 	for range 3 {
 		err := v.apply(it)
 		d, damaged := errors.AsType[*replay.DamageError](err)
@@ -157,7 +161,7 @@ func (v *verifier) apply(it *item) error {
 	if it.batch == nil {
 		return v.state.ApplyHeader(it.message, &it.header)
 	}
-	searching := !v.trimmed && (len(v.report.Faults) > 0 || len(v.o.Losses) > 0)
+	searching := (!v.trimmed || v.state == v.o.State) && (len(v.report.Faults) > 0 || len(v.o.Losses) > 0)
 	return v.state.ApplyFunc(it.message, it.batch, func(i int, why replay.Refusal) {
 		if searching && why == replay.RefusedUnknown && len(v.orphans) < maxOrphans {
 			v.orphans[it.batch.Events[i].Ref] = struct{}{}
@@ -305,7 +309,9 @@ func (v *verifier) repeated(from, to journal.Seq) (at journal.Seq, ok bool) {
 
 func (v *verifier) accept(kind journal.LossKind, from, to journal.Seq) error {
 	v.number++
-	return v.state.Accept(journal.Loss{Number: v.number, Kind: kind, From: from, To: to, Last: v.bounds.Last})
+	l := journal.Loss{Number: v.number, Kind: kind, From: from, To: to, Last: v.bounds.Last}
+	v.accepted = append(v.accepted, l)
+	return v.state.Accept(l)
 }
 
 // fault adds a fault. One that goes on where the one before ended, of the same kind and cause, is joined to it.

@@ -24,8 +24,9 @@ type VerifyOptions struct {
 	// Losses are the accepted ones, Marks those of all replicas. Load them before the call.
 	Losses []journal.Loss
 	Marks  []journal.Mark
-	// Trimmed is up to where messages may have been removed on purpose, because a snapshot holds what they said.
-	Trimmed journal.Seq
+	// State, if not nil, is what a snapshot held: up to there messages may have been trimmed, and behind it bases and
+	// roots can be checked all the same. Verify changes it. Nil: the stream must begin with message 1.
+	State *replay.State
 	// CheckKeys, if not nil, looks for the tenants' keys that the folded state names and returns a fault for each that
 	// is not as it must be. It is not called where headers alone are checked.
 	CheckKeys func(context.Context, *replay.State) ([]Fault, error)
@@ -62,6 +63,11 @@ func Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
 	if err := v.read(ctx); err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
 	}
+	if v.o.State != nil && bounds.Last >= v.o.State.Seq() {
+		if err := v.behindTrim(math.MaxUint64); err != nil {
+			return nil, fmt.Errorf("verify: %w", err)
+		}
+	}
 	v.ends()
 	v.unproven()
 	if err := v.keys(ctx); err != nil {
@@ -90,17 +96,47 @@ func (v *verifier) begin() error {
 
 // beginsAt handles a stream whose first messages are gone.
 func (v *verifier) beginsAt(first journal.Seq) error {
-	if gone := max(v.o.Trimmed, v.state.Seq()); first-1 > gone {
+	held := v.state.Seq()
+	if v.o.State != nil {
+		held = max(held, v.o.State.Seq())
+	}
+	if v.trimmed = v.o.State != nil; v.trimmed {
+		v.report.Notes = append(v.report.Notes, fmt.Sprintf("messages 1 to %d are trimmed; a snapshot holds what they led to", first-1))
+	}
+	if first-1 > held {
 		v.fault(Fault{
-			Kind: FaultBegins, From: gone + 1, To: first - 1, Batches: uint64(first - 1 - gone), Events: uint64(first - 1 - gone),
+			Kind: FaultBegins, From: held + 1, To: first - 1, Batches: uint64(first - 1 - held), Events: uint64(first - 1 - held),
 			Detail: fmt.Sprintf("the stream begins with message %d", first),
 		})
-	} else {
-		v.trimmed = true
-		v.report.Notes = append(v.report.Notes, fmt.Sprintf("messages 1 to %d were trimmed; bases and roots behind them are not checked here", first-1))
 	}
 	v.number++
-	return v.state.Accept(journal.Loss{Number: v.number, Kind: journal.LossHole, From: v.state.Seq() + 1, To: first - 1, Last: math.MaxUint64})
+	l := journal.Loss{Number: v.number, Kind: journal.LossHole, From: v.state.Seq() + 1, To: first - 1, Last: math.MaxUint64}
+	v.accepted = append(v.accepted, l)
+	return v.state.Accept(l)
+}
+
+// behindTrim goes over to the snapshot's state, which knows the history before it.
+func (v *verifier) behindTrim(seq journal.Seq) error {
+	s := v.o.State
+	if !v.trimmed || s == v.state || seq <= s.Seq() {
+		return nil
+	}
+	if err := s.Accept(v.o.Losses...); err != nil {
+		return err
+	}
+	for _, l := range v.accepted {
+		l.From = max(l.From, s.Seq()+1)
+		l.Last = min(l.Last, v.bounds.Last)
+		if l.From > l.To {
+			continue
+		}
+		if err := s.Accept(l); err != nil {
+			return err
+		}
+	}
+	s.Expect(v.o.Marks...)
+	v.state = s
+	return nil
 }
 
 // read walks through the stream, over its holes.
@@ -150,7 +186,7 @@ func (v *verifier) ends() {
 		Detail: fmt.Sprintf("the stream ends before them, but replica %s had folded them at %v", m.Replica, m.When),
 	}
 	f.Events = f.Batches
-	if had := v.report.Events; m.Events > had && v.clean() {
+	if had := v.state.Stats().Events; m.Events > had && v.whole && len(v.o.Losses) == 0 && !v.report.HeadersOnly {
 		f.Events = max(f.Events, m.Events-had)
 	}
 	if n := uint64(v.state.Len()); m.Sessions > n && !v.report.HeadersOnly {
@@ -158,9 +194,6 @@ func (v *verifier) ends() {
 	}
 	v.fault(f)
 }
-
-// clean reports whether the state holds all events up to the stream's end.
-func (v *verifier) clean() bool { return v.whole && len(v.o.Losses) == 0 && !v.trimmed }
 
 // keys looks at the tenants' keys, and whether accepted losses were journaled.
 func (v *verifier) keys(ctx context.Context) error {

@@ -118,6 +118,56 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+// A stream that was trimmed behind a snapshot is whole; one that begins later than any snapshot ends is not.
+func TestVerifyTrimmed(t *testing.T) {
+	for name, c := range map[string]struct {
+		snapshot, first, hole journal.Seq
+		want                  string
+	}{
+		"trimmed":              {snapshot: 6, first: 4},
+		"up to the snapshot":   {snapshot: 6, first: 7},
+		"everything":           {snapshot: 10, first: 11},
+		"too far":              {snapshot: 4, first: 8, want: "begins-late messages 5 to 7"},
+		"without a snapshot":   {first: 4, want: "begins-late messages 1 to 3"},
+		"hole in front":        {snapshot: 6, first: 3, hole: 5, want: "missing message 5"},
+		"hole behind":          {snapshot: 4, first: 3, hole: 8, want: "missing message 8"},
+		"hole at the snapshot": {snapshot: 5, first: 3, hole: 5, want: "missing message 5"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, a, _ := busy(t)
+			a.mark()
+			state := w.fold(c.snapshot)
+			w.must(w.journal.Trim(context.Background(), c.first))
+			if c.hole > 0 {
+				w.remove(c.hole)
+			}
+			losses, marks := w.known()
+			r, err := audit.Verify(t.Context(), audit.VerifyOptions{
+				Source: w.journal, Opener: w.opener, Journal: w.journal.ID(), State: state, Losses: losses, Marks: marks,
+			})
+			w.must(err)
+			if c.want == "" && !r.Whole() || c.want != "" && len(r.Faults) != 1 {
+				t.Fatal(describe(r))
+			}
+			if c.want != "" && !strings.Contains(describe(r), c.want) {
+				t.Errorf("want %s: %s", c.want, describe(r))
+			}
+		})
+	}
+}
+
+// fold returns the state up to a message; nil for zero.
+func (w *world) fold(seq journal.Seq) *replay.State {
+	if seq == 0 {
+		return nil
+	}
+	s, err := replay.Fold(context.Background(), replay.FoldOptions{
+		Source: w.journal, Opener: w.opener, Until: func(m journal.Message) bool { return m.Seq > seq },
+	})
+	w.must(err)
+	return s
+}
+
 func checkFaults(t *testing.T, r *audit.Report, want []string, headersOnly bool) {
 	t.Helper()
 	if headersOnly && len(want) == 1 && strings.Contains(want[0], "does not open") {
