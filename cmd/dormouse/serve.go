@@ -38,6 +38,11 @@ type serveCmd struct {
 	HibernateAfter       config.Duration `help:"A live session that is not used for so long hibernates; its next request wakes it." default:"5m" group:"limits"`
 	ShutdownTimeout      config.Duration `help:"Most time that a shutdown in order may take." default:"15s" group:"limits"`
 
+	Retention       config.Duration `help:"How long the journal's batches are kept once snapshots hold what they led to: how far history and replay reach back. 0 = for ever." default:"720h" group:"storage"`
+	SnapshotEvery   config.Duration `help:"Take a snapshot at least so often, if anything has changed." default:"10m" group:"storage"`
+	SnapshotEvents  int             `help:"Take one after so many events." default:"100000" group:"storage"`
+	SnapshotBatches int             `help:"Take one after so many batches." default:"20000" group:"storage"`
+
 	NATSURL      string `help:"Keep the journal in this NATS with JetStream, instead of the embedded one in the data folder." placeholder:"URL" name:"nats-url" group:"storage"`
 	NATSCreds    string `help:"Credentials file for it." placeholder:"FILE" name:"nats-creds" group:"storage"`
 	NATSReplicas int    `help:"Replicas of the streams, when they are made." default:"1" name:"nats-replicas" group:"storage"`
@@ -75,7 +80,7 @@ func (c *serveCmd) Run(ctx context.Context, root *cli, s console.Streams) error 
 func (c *serveCmd) check() error {
 	for name, n := range map[string]int{
 		"max-sessions": c.MaxSessions - 1, "max-live": c.MaxLive - 1, "max-sessions-per-tenant": c.MaxSessionsPerTenant,
-		"nats-replicas": c.NATSReplicas - 1,
+		"nats-replicas": c.NATSReplicas - 1, "snapshot-events": c.SnapshotEvents - 1, "snapshot-batches": c.SnapshotBatches - 1,
 	} {
 		if n < 0 {
 			return console.Usage(errors.New("--"+name+" is too small"), "leave it out for the default")
@@ -83,7 +88,7 @@ func (c *serveCmd) check() error {
 	}
 	return errors.Join(
 		positive("session-timeout", c.SessionTimeout), positive("hibernate-after", c.HibernateAfter),
-		positive("shutdown-timeout", c.ShutdownTimeout),
+		positive("shutdown-timeout", c.ShutdownTimeout), positive("snapshot-every", c.SnapshotEvery),
 	)
 }
 
@@ -102,6 +107,9 @@ func (c *serveCmd) config() daemon.Config {
 	}
 	if p, err := n8n.ParsePolicy(c.URLPolicy); err == nil { // "auto" stays zero: it depends on where we listen
 		cfg.URLPolicy = p
+	}
+	cfg.Snapshots = daemon.Snapshots{
+		EveryEvents: c.SnapshotEvents, EveryMessages: c.SnapshotBatches, EveryTime: c.SnapshotEvery.Std(), Retention: c.Retention.Std(),
 	}
 	cfg.Store.Create = true
 	cfg.Store.NATSURL, cfg.Store.NATSCreds, cfg.Store.Replicas = c.NATSURL, c.NATSCreds, c.NATSReplicas

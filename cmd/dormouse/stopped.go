@@ -13,6 +13,7 @@ import (
 	"github.com/dormouse-mcp/dormouse/journal"
 	"github.com/dormouse-mcp/dormouse/replay"
 	"github.com/dormouse-mcp/dormouse/replay/audit"
+	"github.com/dormouse-mcp/dormouse/replay/snapshot"
 )
 
 func (f *storeFlags) options() store.Options {
@@ -50,7 +51,14 @@ func stoppedBackend(st *store.Store) *control.Backend {
 		History: func(ctx context.Context, q audit.Query, fn func(audit.Entry) error) error {
 			return audit.History(ctx, st.Journal, st.Opener, q, fn)
 		},
-		Close:       func(ctx context.Context, ref journal.Ref) error { return closeStopped(ctx, st, ref) },
+		Close: func(ctx context.Context, ref journal.Ref) error { return closeStopped(ctx, st, ref) },
+		Past: control.Past{At: st.At, Snapshot: func(ctx context.Context) (snapshot.Report, error) {
+			k, err := st.KeepSnapshots(ctx, snapshot.KeeperOptions{})
+			if err != nil {
+				return snapshot.Report{}, err
+			}
+			return k.Take(ctx)
+		}},
 		Keys:        st.Keys,
 		ReadingKeys: func() []byte { return st.Keyring().Reading().Text() },
 		Rotate:      st.Rotate,

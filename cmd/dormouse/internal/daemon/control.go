@@ -37,6 +37,10 @@ func (d *daemon) newBackend() *control.Backend {
 		},
 		Close: func(ctx context.Context, ref journal.Ref) error { return d.engine.Close(ctx, ref, journal.ReasonAdmin) },
 		Live:  func() map[journal.Ref]bool { return d.liveRefs() },
+		Past: control.Past{
+			Snapshot: d.takeSnapshot,
+			At:       func(ctx context.Context, p audit.Point) (*replay.State, error) { return d.store.At(ctx, p) },
+		},
 
 		Keys:        func(ctx context.Context, count bool) (control.Keys, error) { return d.store.Keys(ctx, count) },
 		ReadingKeys: func() []byte { return d.store.Keyring().Reading().Text() },

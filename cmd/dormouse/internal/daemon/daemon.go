@@ -21,6 +21,7 @@ import (
 	"github.com/dormouse-mcp/dormouse/engine/gateway"
 	"github.com/dormouse-mcp/dormouse/journal"
 	"github.com/dormouse-mcp/dormouse/replay"
+	"github.com/dormouse-mcp/dormouse/replay/snapshot"
 )
 
 // daemon is one run. Fields below "started" are set during the start, before phaseReady, and read after it.
@@ -48,7 +49,8 @@ type daemon struct {
 	waker   *gateway.Waker
 	engine  *engine.Engine
 	gateway *gateway.Gateway
-	noted   bool // replica-started is in the journal
+	keeper  *snapshot.Keeper // nil where none could be made
+	noted   bool             // replica-started is in the journal
 }
 
 // Run serves until ctx ends or something fatal happens, and then shuts down in order. Errors: ErrUnsafe, those of
@@ -151,6 +153,9 @@ func (d *daemon) start(ctx context.Context) error {
 		return err
 	}
 	d.noted = true
+	if err := d.keepSnapshots(ctx); err != nil {
+		return err
+	}
 	d.phase.open(d.gateway)
 	d.tellReady(path)
 	return nil
@@ -212,6 +217,7 @@ func (d *daemon) wait(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { d.reload(ctx) })
+	wg.Go(func() { d.runSnapshots(ctx) })
 	wg.Go(func() { d.tendKeys(ctx) })
 	defer wg.Wait()
 	defer cancel()

@@ -32,6 +32,8 @@ type Metrics struct {
 
 	exported, exportKB, restored, restoreRate prometheus.Gauge
 	exports, restores                         sync.Once // the first registers them
+
+	snapshots snapshots
 }
 
 var (
@@ -64,6 +66,7 @@ func New(version string) *Metrics {
 		restoreRate: gauge("mcp_sessions_restore_success_rate", "Share of the last restore's sessions that were taken in, 0 to 1."),
 	}
 	m.reachable.Set(1)
+	m.snapshots = newSnapshots(r)
 	for _, why := range []string{"superseded", "lost"} {
 		m.dropped.WithLabelValues(why)
 	}

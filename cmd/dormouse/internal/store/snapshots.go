@@ -22,10 +22,10 @@ type snapshots struct {
 	restored *snapshot.Restored
 }
 
-// openSnapshots opens the stream of snapshots, if there is one or it may be made.
+// openSnapshots opens the stream of snapshots, if there is one.
 func (s *Store) openSnapshots(ctx context.Context) (err error) {
 	s.snapshots.sealer = seal.NewChunks(s.Keyring())
-	return s.openSnapshotStream(ctx, s.o.Create)
+	return s.openSnapshotStream(ctx, false)
 }
 
 func (s *Store) openSnapshotStream(ctx context.Context, create bool) error {

@@ -13,12 +13,14 @@ import (
 )
 
 // Sessions writes a table of sessions, and a summary of it to standard error.
-func Sessions(s console.Streams, sessions []control.Session) {
+func Sessions(s console.Streams, sessions []control.Session) { SessionsAt(s, sessions, time.Now()) }
+
+// SessionsAt is Sessions with the ages that they had then.
+func SessionsAt(s console.Streams, sessions []control.Session, now time.Time) {
 	if len(sessions) == 0 {
 		fmt.Fprintln(s.Err, "no sessions")
 		return
 	}
-	now := time.Now()
 	digits := abbreviation(sessions)
 	rows := make([][]string, 0, len(sessions))
 	counts := map[string]int{}
