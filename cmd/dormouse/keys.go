@@ -78,7 +78,7 @@ type keysRotateCmd struct {
 
 // Help implements kong.HelpProvider.
 func (*keysRotateCmd) Help() string {
-	return `A running daemon goes over to the new keys at once: the next batch is sealed under the new journal key, tenants' data keys are wrapped under the new tenant key, and their former wraps are overwritten. What is interrupted goes on when the daemon starts again. Older journal keys stay in the ring for the batches under them; older tenant keys until 'dormouse keys retire'. Back the key file up again afterwards.
+	return `A running daemon goes over to the new keys at once: the next batch is sealed under the new journal key, tenants' data keys are wrapped under the new tenant key, and their former wraps securely deleted. What is interrupted goes on when the daemon starts again. Older journal keys stay in the ring for the batches under them; older tenant keys until 'dormouse keys retire'. Back the key file up again afterwards.
 
 Several replicas: prepare the keys, give the key file to every replica and send each SIGHUP; then rotate, and give the file to every replica again. See docs/keys.md.
 

@@ -58,7 +58,7 @@ type tenantsEraseCmd struct {
 
 // Help implements kong.HelpProvider.
 func (*tenantsEraseCmd) Help() string {
-	return `The tenant's data keys are deleted and their bytes overwritten: its session IDs, upstream sessions and instance contexts can no longer be opened, in the journal and wherever else they were copied to. Its sessions are closed; their clients get 404. That it happened, and who asked, stays in the journal, as does the history without its secrets. It cannot be undone. See docs/keys.md for what is outside the promise.
+	return `The tenant's data keys are securely deleted: its session IDs, upstream sessions and instance contexts can no longer be opened, in the journal and wherever else they were copied to. Its sessions are closed; their clients get 404. That it happened, and who asked, stays in the journal, as does the history without its secrets. It cannot be undone. See docs/keys.md for what is outside the promise.
 
 Example:
 

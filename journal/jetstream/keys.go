@@ -163,8 +163,8 @@ func (s *Keys) prefetch(ctx context.Context) map[string]stored {
 	return known
 }
 
-// Delete overwrites a wrapped key in the stream's files and removes it. A key that is not there is no
-// error.
+// Delete removes a wrapped key securely: the server writes its block file anew, with noise in the key's place, so
+// that no file of the stream holds it. A key that is not there is no error.
 func (s *Keys) Delete(ctx context.Context, name seal.KeyName) error {
 	subject, err := s.subject(name)
 	if err != nil {

@@ -42,6 +42,6 @@ type KeyStore interface {
 	// ends it.
 	All(ctx context.Context) iter.Seq2[WrappedKey, error]
 
-	// Delete overwrites the stored bytes and removes them. A key that is not there is no error.
+	// Delete removes the stored bytes: afterwards no file of the store holds them. A key that is not there is no error.
 	Delete(ctx context.Context, name KeyName) error
 }
