@@ -1,7 +1,6 @@
 package jetstream_test
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -57,14 +56,6 @@ func newOnSmallDisk(t *testing.T, e *embedded) *onSmallDisk {
 	}
 	t.Cleanup(func() { _ = c.Close(over(t)) })
 	return &onSmallDisk{embedded: e, c: c, acknowledged: make(map[uint64]journal.Position), refused: make(map[uint64]bool)}
-}
-
-// over returns a context that has ended.
-func over(t *testing.T) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	cancel()
-	return ctx
 }
 
 // append appends a large event. Whatever happens, its caller knows within bounds.
