@@ -59,6 +59,9 @@ func (j *Journal) markConfig(o Options) js.StreamConfig {
 
 // PutMark stores a replica's newest mark in place of the one before.
 func (s *Marks) PutMark(ctx context.Context, m journal.Mark) error {
+	if err := s.j.guard.Admit(0); err != nil {
+		return unavailable("store mark", err)
+	}
 	connected, release := s.j.whileConnected(ctx)
 	defer release()
 	_, err := s.j.js.Publish(connected, s.markSubject(m.Replica), journal.AppendMark(nil, m), js.WithRetryAttempts(0))
@@ -79,7 +82,11 @@ func (s *Marks) Marks(ctx context.Context) ([]journal.Mark, error) {
 // AddLoss records an accepted loss. It fails with journal.ErrLossExists if its number is taken.
 func (s *Marks) AddLoss(ctx context.Context, l journal.Loss) error {
 	subject := s.j.prefix + ".losses." + strconv.FormatUint(uint64(l.Number), 10)
-	_, err := s.j.publish(ctx, subject, 0, journal.AppendLoss(nil, l))
+	data := journal.AppendLoss(nil, l)
+	if err := s.j.guard.Admit(len(data)); err != nil {
+		return unavailable("store loss", err)
+	}
+	_, err := s.j.publish(ctx, subject, 0, data)
 	if errors.Is(err, journal.ErrConflict) {
 		return journal.ErrLossExists
 	}

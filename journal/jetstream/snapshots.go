@@ -79,6 +79,9 @@ func (s *Snapshots) PutManifest(ctx context.Context, id journal.SnapshotID, data
 }
 
 func (s *Snapshots) put(ctx context.Context, subject, part string, data []byte) error {
+	if err := s.j.guard.Admit(len(data) + DefaultMinFree); err != nil { // appends come first
+		return unavailable("store snapshot", err)
+	}
 	connected, release := s.j.whileConnected(ctx)
 	defer release()
 	m := &nats.Msg{Subject: subject, Header: nats.Header{headerPart: {part}}, Data: data}
