@@ -15,7 +15,8 @@ type MarkerOptions struct {
 	Follower *Follower
 	Journal  journal.ID
 	Replica  journal.ReplicaID
-	Losses   uint32 // number of the last accepted loss
+	Losses   uint32      // number of the last accepted loss
+	Last     journal.Seq // marked before; zero: nothing
 	// Put store a mark, each in another place: all are tried, whatever becomes of the others.
 	Put []func(context.Context, journal.Mark) error
 	// Every is the time between two marks while something is folded; 0 means a second.
@@ -40,7 +41,7 @@ func StartMarker(o MarkerOptions) *Marker {
 		o.Every = time.Second
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	m := &Marker{o: o, cancel: cancel}
+	m := &Marker{o: o, cancel: cancel, last: o.Last}
 	m.wg.Go(func() { m.run(ctx) })
 	return m
 }

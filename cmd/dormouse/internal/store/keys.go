@@ -27,10 +27,15 @@ func (o *Orphan) String() string {
 // CheckKeys looks whether every tenant key that the folded sessions name is there, unwraps and is the one that it
 // was. What was erased on purpose is no orphan. Call it after Restore.
 func (s *Store) CheckKeys(ctx context.Context) (orphans []Orphan, err error) {
+	return s.orphans(ctx, s.Follower.View)
+}
+
+// orphans is CheckKeys for the state that view shows.
+func (s *Store) orphans(ctx context.Context, view func(func(*replay.State))) (orphans []Orphan, err error) {
 	uses := map[seal.KeyUse]int{}
-	s.Follower.View(func(st *replay.State) {
+	view(func(st *replay.State) {
 		for x := range st.All() {
-			if x.ContextKey != "" {
+			if x.ContextKey != "" && !st.ErasedKey(x.Tenant, x.ContextKey) {
 				uses[seal.KeyUse{Tenant: x.Tenant, Key: x.ContextKey, Fingerprint: x.Fingerprint}]++
 			}
 		}

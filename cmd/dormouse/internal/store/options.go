@@ -20,6 +20,9 @@ type Options struct {
 	// Create allows to make what is not there yet: folder, keyring and journal. Only a daemon does.
 	Create bool
 
+	// AcceptLoss allows to go on without what is lost, once it has been recorded. Only an operator decides that.
+	AcceptLoss bool
+
 	// NATSURL leads to a NATS server with JetStream; empty = the embedded one.
 	NATSURL   string
 	NATSCreds string // credentials file; empty = none

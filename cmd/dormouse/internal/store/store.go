@@ -38,6 +38,7 @@ type Store struct {
 	keys     keys
 
 	snapshots snapshots
+	guard     guard
 }
 
 // Open takes the folder's lock and opens keyring and journal. The caller closes the store.
@@ -70,7 +71,10 @@ func Open(ctx context.Context, o Options) (s *Store, err error) {
 	if err := s.openSnapshots(ctx); err != nil {
 		return s, err
 	}
-	return s, nil
+	if err := s.openMarks(ctx, s.o.Create); err != nil {
+		return s, err
+	}
+	return s, s.revive(ctx)
 }
 
 func (s *Store) connect() (err error) {
@@ -104,7 +108,7 @@ func (s *Store) connectNATS() (err error) {
 
 // openJournal opens the journal, or makes it if this folder never had one.
 func (s *Store) openJournal(ctx context.Context) error {
-	had, err := ReadJournalID(s.o.Dir)
+	had, mark, err := hadJournal(s.o.Dir)
 	if err != nil {
 		return err
 	}
@@ -115,26 +119,15 @@ func (s *Store) openJournal(ctx context.Context) error {
 	}
 	s.Journal, err = jetstream.Open(ctx, s.nc, o)
 	if err != nil {
-		return s.explain(err, had)
+		err = s.openGone(ctx, o, had, mark, err)
+	}
+	if err != nil {
+		return err
 	}
 	if had != (journal.ID{}) && had != s.Journal.ID() {
 		return fmt.Errorf("%w: this folder's journal is %s, the stream's is %s", ErrOtherJournal, had, s.Journal.ID())
 	}
 	return nil
-}
-
-// explain says what a journal that does not open means for this folder.
-func (s *Store) explain(err error, had journal.ID) error {
-	switch {
-	case !errors.Is(err, jetstream.ErrNoJournal):
-		return err
-	case had != (journal.ID{}):
-		return fmt.Errorf("%w: journal %s is gone: %w", ErrOtherJournal, had, err)
-	case !s.o.Create:
-		return fmt.Errorf("%w: there is no journal in %s yet", ErrNoFolder, s.o.Dir)
-	default:
-		return err
-	}
 }
 
 // openKeys loads the keyring. One is made only for a journal in which nothing is stored yet.
@@ -143,7 +136,7 @@ func (s *Store) openKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.Fresh = bounds.Last == 0
+	s.Fresh = bounds.Last == 0 && !s.guard.renewed
 	if s.o.Keys != "" {
 		k, err := ParseEnvironment(s.o.Keys)
 		if err != nil {
@@ -190,17 +183,20 @@ func (s *Store) Restore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	state, err := s.startState(ctx, nil)
-	if err != nil {
-		return err
+	err = s.follow(ctx)
+	if damaged(err) {
+		err = s.overcome(ctx, err)
 	}
-	s.Follower, err = replay.Follow(ctx, replay.FollowOptions{
-		State: state, Source: s.Journal, Opener: s.Opener, Own: s.Committer.Recent, Progress: s.o.Progress,
-	})
 	if err != nil {
 		return err
 	}
 	s.follower.Store(s.Follower)
+	if s.o.Create {
+		if err := s.tellLosses(ctx); err != nil {
+			return err
+		}
+	}
+	s.startMarker()
 	return nil
 }
 
@@ -237,6 +233,7 @@ func (s *Store) Close(ctx context.Context) error {
 		errs = append(errs, s.Committer.Close(ctx))
 	}
 	if s.Follower != nil {
+		s.closeMarker(ctx)
 		errs = append(errs, s.Follower.Close())
 	}
 	if s.nc != nil {

@@ -1,0 +1,150 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/dormouse-mcp/dormouse/journal"
+	"github.com/dormouse-mcp/dormouse/journal/jetstream"
+	"github.com/dormouse-mcp/dormouse/replay"
+	"github.com/dormouse-mcp/dormouse/replay/snapshot"
+)
+
+// guard is what shows damage: what was folded once, and what of it was accepted as lost.
+type guard struct {
+	stream  *jetstream.Marks // nil while there is none
+	losses  []journal.Loss
+	own     journal.Seq    // of the folder's own mark
+	marker  *replay.Marker // nil until Restore
+	renewed bool           // streams were made anew
+}
+
+// endPatience is how long a stream of several replicas may seem too short, after an election.
+const endPatience = 5 * time.Second
+
+// openMarks opens the stream of marks, if there is one or it may be made.
+func (s *Store) openMarks(ctx context.Context, create bool) error {
+	m, err := s.Journal.OpenMarks(ctx, s.o.Replicas, create)
+	if errors.Is(err, journal.ErrNoMessage) {
+		return nil
+	}
+	s.guard.stream = m
+	return err
+}
+
+// known is what is kept of the journal beside its stream.
+type known struct {
+	marks  []journal.Mark
+	losses []journal.Loss
+	own    journal.Seq // of the folder's own mark
+	notes  []string    // what could not be looked at
+}
+
+// known reads all marks and accepted losses.
+func (s *Store) known(ctx context.Context) (k known, err error) {
+	if s.guard.stream != nil {
+		if k.losses, err = s.guard.stream.Losses(ctx); err != nil {
+			return k, err
+		}
+		if k.marks, err = s.guard.stream.Marks(ctx); err != nil {
+			return k, err
+		}
+	}
+	m, err := ReadMark(s.o.Dir)
+	switch {
+	case err == nil:
+		k.marks = append(k.marks, m)
+	case errors.Is(err, journal.ErrMalformed):
+		k.notes = append(k.notes, err.Error()+"; the journal's own marks were looked at alone")
+	case !errors.Is(err, fs.ErrNotExist):
+		return k, err
+	}
+	id := s.Journal.ID()
+	if m.Journal == id {
+		k.own = m.Seq
+	}
+	k.marks = slices.DeleteFunc(k.marks, func(m journal.Mark) bool { return m.Journal != id })
+	k.losses = slices.DeleteFunc(k.losses, func(l journal.Loss) bool { return l.Journal != id })
+	return k, nil
+}
+
+// Losses returns the accepted losses. Only after Restore.
+func (s *Store) Losses() []journal.Loss { return s.guard.losses }
+
+// Source returns the stream without what was accepted as lost. Only after Restore.
+func (s *Store) Source() replay.Source { return replay.Over(s.Journal, s.guard.losses) }
+
+// follow folds the journal up to its end, with all that is known of it.
+func (s *Store) follow(ctx context.Context) (err error) {
+	k, err := s.known(ctx)
+	if err != nil {
+		return err
+	}
+	for _, note := range k.notes {
+		s.o.Logger.Warn().Msg(note)
+	}
+	s.guard.losses, s.guard.own = k.losses, k.own
+	state, err := s.startState(ctx, s.guard.losses)
+	if err != nil {
+		return err
+	}
+	o := replay.FollowOptions{
+		State: state, Source: s.Journal, Opener: s.Opener, Own: s.Committer.Recent, Progress: s.o.Progress,
+		Journal: s.Journal.ID(), Losses: k.losses, Marks: k.marks,
+	}
+	if s.server == nil {
+		o.MarkPatience = endPatience
+	}
+	s.Follower, err = replay.Follow(ctx, o)
+	return err
+}
+
+// startMarker begins to write high-water marks, in the folder and in the journal's own stream.
+func (s *Store) startMarker() {
+	o := replay.MarkerOptions{
+		Follower: s.Follower, Journal: s.Journal.ID(), Replica: cmp.Or(s.o.Replica, "cli"),
+		Last: s.guard.own, Logger: s.o.Logger,
+		Put: []func(context.Context, journal.Mark) error{func(_ context.Context, m journal.Mark) error { return writeMark(s.o.Dir, m) }},
+	}
+	if n := len(s.guard.losses); n > 0 {
+		o.Losses = s.guard.losses[n-1].Number
+	}
+	if s.guard.stream != nil {
+		o.Put = append(o.Put, s.guard.stream.PutMark)
+	}
+	s.guard.marker = replay.StartMarker(o)
+}
+
+// closeMarker waits until what the committer has stored is folded, and writes the last mark.
+func (s *Store) closeMarker(ctx context.Context) {
+	if s.guard.marker == nil {
+		return
+	}
+	if last := s.Committer.Stats().Last; last > 0 {
+		_ = s.Follower.WaitFor(ctx, last) // if it cannot, the mark is a little older
+	}
+	s.guard.marker.Close(ctx)
+}
+
+// revive lets a stream that was made anew, and is empty, go on behind the newest good snapshot: nothing up to there is
+// lost.
+func (s *Store) revive(ctx context.Context) error {
+	if !s.guard.renewed || s.snapshots.store == nil {
+		return nil
+	}
+	r, err := snapshot.Restore(ctx, snapshot.RestoreOptions{
+		Store: s.snapshots.store, Sealer: s.snapshots.sealer, Journal: s.Journal.ID(), Bounds: journal.Bounds{First: 1, Last: 1<<63 - 1},
+	})
+	if err != nil || r.Manifest == nil {
+		return err
+	}
+	if err := s.Journal.Advance(ctx, r.Manifest.Seq); err != nil {
+		return fmt.Errorf("go on behind snapshot %v: %w", r.Manifest.ID, err)
+	}
+	return nil
+}

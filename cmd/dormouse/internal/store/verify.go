@@ -1,0 +1,122 @@
+package store
+
+import (
+	"context"
+	"errors"
+
+	"github.com/dormouse-mcp/dormouse/journal"
+	"github.com/dormouse-mcp/dormouse/journal/seal"
+	"github.com/dormouse-mcp/dormouse/replay"
+	"github.com/dormouse-mcp/dormouse/replay/audit"
+	"github.com/dormouse-mcp/dormouse/replay/snapshot"
+)
+
+// VerifyOptions says how to verify.
+type VerifyOptions struct {
+	HeadersOnly bool // open nothing
+	Progress    func(audit.VerifyProgress)
+}
+
+// Verify reads the whole journal and reports every place where it is not what was written. It works on a store that
+// cannot be restored, too.
+func (s *Store) Verify(ctx context.Context, o VerifyOptions) (*audit.Report, error) {
+	k, err := s.known(ctx) // before the bounds: the stream must reach them
+	if err != nil {
+		return nil, err
+	}
+	bounds, err := s.Journal.Bounds(ctx)
+	if err != nil {
+		return nil, err
+	}
+	v := audit.VerifyOptions{
+		Source: s.Journal, Journal: s.Journal.ID(), Losses: k.losses, Marks: k.marks, Progress: o.Progress,
+	}
+	if !o.HeadersOnly {
+		v.Opener, v.CheckKeys = s.Opener, s.keyFaults
+	}
+	var notes []string
+	if s.snapshots.store != nil {
+		if v.Marks, err = s.withSnapshots(ctx, &k, bounds); err != nil {
+			return nil, err
+		}
+		if bounds.First > 1 {
+			v.State, notes = s.oldestState(ctx, bounds, k.losses)
+		}
+	}
+	r, err := audit.Verify(ctx, v)
+	if err != nil {
+		return nil, err
+	}
+	r.Notes = append(append(r.Notes, notes...), k.notes...)
+	return r, nil
+}
+
+// withSnapshots adds snapshots behind the stream's end to the marks: they show that it was longer once.
+func (s *Store) withSnapshots(ctx context.Context, k *known, b journal.Bounds) ([]journal.Mark, error) {
+	marks := k.marks
+	list, err := snapshot.List(ctx, s.snapshots.store)
+	if err != nil {
+		return nil, err
+	}
+	for i := range list {
+		m := &list[i]
+		if m.Seq <= b.Last || m.Journal != s.Journal.ID() {
+			continue
+		}
+		mark := journal.Mark{
+			Journal: m.Journal, Basis: journal.Basis{Seq: m.Seq}, Events: m.Events, Sessions: uint64(m.Sessions), When: m.Taken,
+			Replica: journal.ReplicaID("that took snapshot " + m.ID.String()),
+		}
+		for _, l := range k.losses {
+			if l.When <= m.Taken {
+				mark.Losses = l.Number
+			}
+		}
+		marks = append(marks, mark)
+	}
+	return marks, nil
+}
+
+// oldestState returns what the oldest good snapshot held from which a trimmed stream goes on.
+func (s *Store) oldestState(ctx context.Context, b journal.Bounds, losses []journal.Loss) (*replay.State, []string) {
+	list, err := snapshot.List(ctx, s.snapshots.store)
+	if err != nil {
+		return nil, []string{"snapshots: " + err.Error()}
+	}
+	var notes []string
+	for i := len(list) - 1; i >= 0; i-- {
+		if list[i].Seq+1 < b.First {
+			continue
+		}
+		r, err := snapshot.Restore(ctx, snapshot.RestoreOptions{
+			Store: s.snapshots.store, Sealer: s.snapshots.sealer, Journal: s.Journal.ID(), Bounds: b, Losses: losses,
+			Before: func(m *snapshot.Manifest) bool { return m.ID == list[i].ID },
+		})
+		switch {
+		case err != nil:
+			notes = append(notes, "snapshot "+list[i].ID.String()+": "+err.Error())
+		case r.State != nil:
+			return r.State, notes
+		default:
+			for _, p := range r.Passed {
+				notes = append(notes, "snapshot "+p.ID.String()+": "+p.Err.Error())
+			}
+		}
+	}
+	return nil, notes
+}
+
+// keyFaults reports the tenants' keys that are not as they must be.
+func (s *Store) keyFaults(ctx context.Context, st *replay.State) (faults []audit.Fault, err error) {
+	orphans, err := s.orphans(ctx, func(fn func(*replay.State)) { fn(st) })
+	for i := range orphans {
+		o := &orphans[i]
+		if _, ring := errors.AsType[*seal.RingKeyError](o.Err); ring {
+			continue // a reading keyring, or not all of one: no damage
+		}
+		faults = append(faults, audit.Fault{
+			Kind: audit.FaultKey, Tenant: o.Tenant.String(), Key: string(o.Key), Sessions: uint64(o.Sessions), Detail: o.String(),
+		})
+	}
+	return faults, err
+}
