@@ -75,8 +75,8 @@ func (e *Engine) limitReached(l *limitError, t journal.TenantID) {
 }
 
 func (e *Engine) create(ctx context.Context, c Caller, s *Session, open func(context.Context, *Session) (Opened, error)) (*Lease, error) {
-	key, fp, err := e.o.Vault.Key(ctx, c.Tenant)
-	if err != nil {
+	// Before the upstream is bothered.
+	if _, _, err := e.o.Vault.Key(ctx, c.Tenant); err != nil {
 		return nil, fmt.Errorf("tenant key: %w", unreachable(err))
 	}
 	e.prepare(s, &c)
@@ -85,9 +85,10 @@ func (e *Engine) create(ctx context.Context, c Caller, s *Session, open func(con
 		e.discard(s, opened.Runtime)
 		return nil, err
 	}
-	events, err := e.created(ctx, &c, s, &opened, key, fp)
-	if err == nil {
-		err = e.record(ctx, s.ref, events)
+	events, err := e.store(ctx, &c, s, &opened)
+	if errors.Is(err, journal.ErrKeyErased) {
+		// The tenant was erased meanwhile. This session is the first of those that come after.
+		events, err = e.store(ctx, &c, s, &opened)
 	}
 	if err != nil {
 		e.discard(s, opened.Runtime)
@@ -115,6 +116,19 @@ func (e *Engine) prepare(s *Session, c *Caller) {
 		p.context = *c.Context
 	}
 	s.pending.Store(p)
+}
+
+// store seals a new session under its tenant's current key and stores it.
+func (e *Engine) store(ctx context.Context, c *Caller, s *Session, o *Opened) ([]journal.Event, error) {
+	key, fp, err := e.o.Vault.Key(ctx, c.Tenant)
+	if err != nil {
+		return nil, fmt.Errorf("tenant key: %w", unreachable(err))
+	}
+	events, err := e.created(ctx, c, s, o, key, fp)
+	if err == nil {
+		err = e.record(ctx, s.ref, events)
+	}
+	return events, err
 }
 
 // created makes the events of a new session: created, the claim of epoch 1, the upstream's session.
