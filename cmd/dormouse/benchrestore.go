@@ -1,0 +1,47 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/bench"
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/console"
+)
+
+type benchRestoreCmd struct {
+	jsonFlag
+	Sessions int `help:"Dormant sessions, each with a 200-byte context." default:"1000000"`
+	Rounds   int `help:"Measured rounds, after one that warms up." default:"5"`
+}
+
+// Run measures and prints a table of medians.
+func (c *benchRestoreCmd) Run(ctx context.Context, s console.Streams) error {
+	if err := counts(c.Rounds, c.Sessions); err != nil {
+		return err
+	}
+	r, err := bench.Restore(ctx, bench.RestoreOptions{Sessions: c.Sessions, Rounds: c.Rounds, Step: step(s)})
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return console.JSON(s.Out, r)
+	}
+	var cells [][]string
+	for _, x := range r.Rows {
+		cells = append(cells, []string{
+			x.Way, x.Took.Round(time.Millisecond).String(), x.CPU.Round(time.Millisecond).String(),
+			fmt.Sprintf("%.0f", x.PerSecond), fmt.Sprintf("%.2f", x.OfChunks),
+		})
+	}
+	console.Table(s.Out, []string{"way", "took", "cpu", "sessions/s", "÷ bare read"}, cells, 2, 3, 4, 5)
+	console.Fields(s.Out, [][2]string{
+		{"sessions", fmt.Sprint(r.Sessions)},
+		{"snapshot", fmt.Sprintf("%d bytes, %.0f a session", r.Bytes, float64(r.Bytes)/float64(r.Sessions))},
+		{"heap", fmt.Sprintf("%.0f bytes a restored session, all tables included", r.Heap)},
+		{"freeze", console.Short(r.Froze)},
+		{"fold of 100 accesses", fmt.Sprintf("p50 %s, p99 %s, longest %s", console.Short(r.Fold.P50), console.Short(r.Fold.P99), console.Short(r.Fold.Elapsed))},
+		{"... while a snapshot is taken", fmt.Sprintf("p50 %s, p99 %s, longest %s", console.Short(r.During.P50), console.Short(r.During.P99), console.Short(r.During.Elapsed))},
+	})
+	return nil
+}

@@ -1,0 +1,291 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/dormouse-mcp/dormouse/journal"
+	"github.com/dormouse-mcp/dormouse/journal/jetstream"
+	"github.com/dormouse-mcp/dormouse/journal/seal"
+	"github.com/dormouse-mcp/dormouse/replay"
+	"github.com/dormouse-mcp/dormouse/replay/snapshot"
+)
+
+// RestoreOptions say what Restore measures.
+type RestoreOptions struct {
+	Sessions int
+	Rounds   int          // interleaved rounds, after one that warms up
+	Step     func(string) // told what is under way; not nil
+}
+
+// The ways of restoring, in the order of the rounds.
+const (
+	WaySnapshot = "dormouse, snapshot"
+	WayChunks   = "bare read of its chunks"
+	WayFold     = "fold of the whole stream"
+	WayFile     = "one JSON file, into a map"
+	WayTake     = "take a snapshot, fsynced"
+	WayVerify   = "read it again and verify"
+)
+
+// RestoreRow is what one way took: medians over the rounds.
+type RestoreRow struct {
+	Way       string        `json:"way"`
+	Took      time.Duration `json:"took"`
+	CPU       time.Duration `json:"cpu"`
+	PerSecond float64       `json:"sessionsPerSecond"`
+	OfChunks  float64       `json:"ofBareRead"` // time over that of the bare read
+}
+
+// RestoreResult is what Restore measured.
+type RestoreResult struct {
+	Sessions int          `json:"sessions"`
+	Bytes    int64        `json:"snapshotBytes"`
+	Heap     float64      `json:"heapBytesPerSession"` // of the state that was restored
+	Rows     []RestoreRow `json:"rows"`
+	// How long the fold of a batch of 100 accesses took, alone and while snapshots were taken; and the freeze itself.
+	Fold   Sample        `json:"fold"`
+	During Sample        `json:"foldDuringSnapshots"`
+	Froze  time.Duration `json:"froze"`
+}
+
+// restoring is what the ways share.
+type restoring struct {
+	o        RestoreOptions
+	scratch  *scratch
+	journal  *jetstream.Journal
+	store    *jetstream.Snapshots
+	opener   *seal.BatchOpener
+	sealer   *seal.Chunks
+	state    *replay.State
+	manifest *snapshot.Manifest
+	file     string
+}
+
+// Restore measures taking a snapshot of that many dormant sessions and restoring them, beside other ways.
+func Restore(ctx context.Context, o RestoreOptions) (out RestoreResult, err error) {
+	s, err := newScratch(SyncAlways)
+	if err != nil {
+		return out, err
+	}
+	defer s.close()
+	r := &restoring{o: o, scratch: s}
+	o.Step(fmt.Sprintf("restore: journaling %d sessions", o.Sessions))
+	if err := r.prepare(ctx); err != nil {
+		return out, err
+	}
+	ways := []struct {
+		name string
+		run  func(context.Context) error
+	}{{WayTake, r.take}, {WayVerify, r.verify}, {WayChunks, r.chunks}, {WaySnapshot, r.load}, {WayFold, r.fold}, {WayFile, r.json}}
+	samples := make([][]Sample, len(ways))
+	for round := range o.Rounds + 1 {
+		o.Step(fmt.Sprintf("restore: round %d of %d", round, o.Rounds))
+		for i, w := range ways {
+			runtime.GC()
+			sample, err := timed(func() error { return w.run(ctx) })
+			if err != nil {
+				return out, fmt.Errorf("%s: %w", w.name, err)
+			}
+			if round > 0 { // the first one warms up
+				samples[i] = append(samples[i], sample)
+			}
+		}
+	}
+	took := func(s Sample) time.Duration { return s.Elapsed }
+	bare := Median(samples[2], took)
+	for i, w := range ways {
+		t := Median(samples[i], took)
+		out.Rows = append(out.Rows, RestoreRow{
+			Way: w.name, Took: t, CPU: Median(samples[i], func(s Sample) time.Duration { return s.CPU }),
+			PerSecond: float64(o.Sessions) / t.Seconds(), OfChunks: float64(t) / float64(bare),
+		})
+	}
+	out.Sessions, out.Bytes = o.Sessions, r.manifest.Bytes
+	if out.Heap, err = r.heap(ctx); err != nil {
+		return out, err
+	}
+	o.Step("restore: folding while snapshots are taken")
+	return out, r.stalls(ctx, &out)
+}
+
+func timed(run func() error) (Sample, error) {
+	cpu, begin := processCPU(), time.Now()
+	err := run()
+	return Sample{Elapsed: time.Since(begin), CPU: processCPU() - cpu}, err
+}
+
+// prepare fills a journal, folds it and writes the JSON file of the rival.
+func (r *restoring) prepare(ctx context.Context) (err error) {
+	if r.journal, err = r.scratch.journal(ctx, "bench"); err != nil {
+		return err
+	}
+	if r.store, err = r.journal.OpenSnapshots(ctx, 1, true); err != nil {
+		return err
+	}
+	keys := seal.GenerateKeyring()
+	r.opener, r.sealer = seal.NewBatchOpener(keys), seal.NewChunks(keys)
+	m, err := newMinter(ctx, keys, r.journal.Keys())
+	if err != nil {
+		return err
+	}
+	if _, err := newLoad(m, false).fill(ctx, r.journal, keys, r.o.Sessions, 500); err != nil {
+		return err
+	}
+	if r.state, err = r.folded(ctx); err != nil {
+		return err
+	}
+	r.file = filepath.Join(r.scratch.dir, "sessions.json")
+	f, err := os.Create(r.file)
+	if err != nil {
+		return err
+	}
+	all := make([]replay.Session, 0, r.state.Len())
+	for s := range r.state.All() {
+		all = append(all, s)
+	}
+	return errors.Join(json.NewEncoder(f).Encode(all), f.Close())
+}
+
+func (r *restoring) folded(ctx context.Context) (*replay.State, error) {
+	return replay.Fold(ctx, replay.FoldOptions{Source: r.journal, Opener: r.opener})
+}
+
+func (r *restoring) take(ctx context.Context) (err error) {
+	if r.manifest != nil {
+		if err := r.store.Delete(ctx, r.manifest.ID); err != nil {
+			return err
+		}
+	}
+	r.manifest, err = snapshot.Write(ctx, r.store, r.sealer, r.state.Freeze(), journal.InstantOf(time.Now()))
+	return err
+}
+
+func (r *restoring) verify(ctx context.Context) error {
+	return snapshot.Verify(ctx, r.store, r.sealer, r.manifest)
+}
+
+func (r *restoring) chunks(ctx context.Context) error {
+	n := 0
+	err := r.store.Chunks(ctx, r.manifest.ID, func([]byte) error { n++; return nil })
+	if n != r.manifest.Chunks {
+		return errors.Join(err, fmt.Errorf("%d chunks", n))
+	}
+	return err
+}
+
+func (r *restoring) load(ctx context.Context) error {
+	s, err := snapshot.Load(ctx, r.store, r.sealer, r.manifest, nil)
+	if err == nil && s.Len() != r.o.Sessions {
+		err = fmt.Errorf("%d sessions", s.Len())
+	}
+	return err
+}
+
+func (r *restoring) fold(ctx context.Context) error {
+	_, err := r.folded(ctx)
+	return err
+}
+
+func (r *restoring) json(context.Context) error {
+	data, err := os.ReadFile(r.file)
+	if err != nil {
+		return err
+	}
+	var all []replay.Session
+	if err := json.Unmarshal(data, &all); err != nil {
+		return err
+	}
+	byRef := make(map[journal.Ref]*replay.Session, len(all))
+	for i := range all {
+		byRef[all[i].Ref] = &all[i]
+	}
+	return nil
+}
+
+// heap is what a restored session takes, all tables included.
+func (r *restoring) heap(ctx context.Context) (float64, error) {
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	s, err := snapshot.Load(ctx, r.store, r.sealer, r.manifest, nil)
+	if err != nil {
+		return 0, err
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	per := float64(int64(after.HeapAlloc)-int64(before.HeapAlloc)) / float64(s.Len())
+	runtime.KeepAlive(s)
+	return per, nil
+}
+
+// stalls folds batches of accesses, alone and while a snapshot is taken, and notes how long each took.
+func (r *restoring) stalls(ctx context.Context, out *RestoreResult) error {
+	var refs []journal.Ref
+	refs = r.state.AppendRefs(refs)
+	w := journal.NewWriterID()
+	h := journal.Header{Journal: r.journal.ID(), Writer: w}
+	n := 0
+	batch := func() (time.Duration, error) {
+		at := r.state.Now() + 1
+		events := make([]journal.Event, 100)
+		for i := range events {
+			n++
+			events[i] = access(refs[scatter(n)%uint64(len(refs))], n, at)
+		}
+		h.Number++
+		h.Count = uint32(len(events))
+		m := journal.Message{Seq: r.state.Seq() + 1, Time: at, Data: h.Writer[:]}
+		begin := time.Now()
+		err := r.state.Apply(m, &journal.Batch{Header: h, Events: events})
+		h.Previous = journal.DigestOf(m.Data)
+		return time.Since(begin), err
+	}
+	sample := func(until func() bool) (all []time.Duration, err error) {
+		for !until() && err == nil {
+			var took time.Duration
+			took, err = batch()
+			all = append(all, took)
+			time.Sleep(200 * time.Microsecond) // as a gateway that is not quite busy
+		}
+		return all, err
+	}
+	end := time.Now().Add(time.Second)
+	alone, err := sample(func() bool { return time.Now().After(end) })
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	f := r.state.Freeze()
+	out.Froze = time.Since(begin)
+	var done atomic.Bool
+	failed := make(chan error, 1)
+	go func() {
+		m, err := snapshot.Write(ctx, r.store, r.sealer, f, journal.InstantOf(time.Now()))
+		if err == nil {
+			err = r.store.Delete(ctx, m.ID)
+		}
+		done.Store(true)
+		failed <- err
+	}()
+	during, err := sample(done.Load)
+	out.Fold, out.During = spread(alone), spread(during)
+	return errors.Join(err, <-failed)
+}
+
+func spread(all []time.Duration) (s Sample) {
+	slices.Sort(all)
+	if n := len(all); n > 0 {
+		s.P50, s.P99 = all[n/2], all[n*99/100]
+		s.Elapsed = all[n-1]
+	}
+	return s
+}
