@@ -7,8 +7,7 @@ import (
 
 // DropEnded drops at once what the engine holds of sessions that the fold has ended without it, as the erasure of
 // a tenant does: whoever leases them, their runtimes are closed now. The engine does so by itself within a second.
-// It returns how many there were.
-func (e *Engine) DropEnded() (dropped int) {
+func (e *Engine) DropEnded() {
 	entries := e.snapshot()
 	var gone []journal.Ref
 	e.o.Table.View(func(st *replay.State) {
@@ -21,5 +20,4 @@ func (e *Engine) DropEnded() (dropped int) {
 	for _, ref := range gone {
 		e.ended(ref)
 	}
-	return len(gone)
 }
