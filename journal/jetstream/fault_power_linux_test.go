@@ -15,6 +15,7 @@ import (
 	"github.com/dormouse-mcp/dormouse/journal/commit"
 	"github.com/dormouse-mcp/dormouse/journal/jetstream"
 	"github.com/dormouse-mcp/dormouse/journal/journaltest"
+	"github.com/dormouse-mcp/dormouse/journal/seal"
 )
 
 const powerCuts = "DORMOUSE_POWER_CUTS" // how many cuts TestPowerCut does; 3 if it is not set
@@ -29,10 +30,11 @@ func TestPowerCut(t *testing.T) {
 	}
 	v := makeVolume(t, filepath.Join(t.TempDir(), "image"), 512<<20)
 	dir := filepath.Join(v.dir, "data")
+	keys := seal.GenerateKeyring()
 	acknowledged := make(map[journal.Position]uint64)
 	for range cuts {
 		e := guarded(t, dir, 0)
-		c := impatient(t, e.Journal)
+		c := impatient(t, e.Journal, keys)
 		l := startLoad(t, c)
 		<-time.After(time.Duration(100+rand.IntN(400)) * time.Millisecond)
 		// What is acknowledged from here on nobody would hear. An fsync that is under way as ext4 shuts
@@ -47,7 +49,7 @@ func TestPowerCut(t *testing.T) {
 		e.stop()
 		v.mountAgain(t)
 		e = guarded(t, dir, 0)
-		allThere(t, e.Journal, acknowledged)
+		allThere(t, e.Journal, keys, acknowledged)
 		e.stop()
 	}
 	if len(acknowledged) == 0 {
@@ -57,9 +59,9 @@ func TestPowerCut(t *testing.T) {
 }
 
 // allThere ends the test unless every acknowledged event is where it was said to be, in a whole history.
-func allThere(t *testing.T, j *jetstream.Journal, acknowledged map[journal.Position]uint64) {
+func allThere(t *testing.T, j *jetstream.Journal, keys *seal.Keyring, acknowledged map[journal.Position]uint64) {
 	t.Helper()
-	h, err := journaltest.ReadHistory(t.Context(), j, journaltest.Codec{}, j.ID())
+	h, err := journaltest.ReadHistory(t.Context(), j, seal.NewBatchOpener(keys), j.ID())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +83,7 @@ func TestPowerCutWithoutSync(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := impatient(t, j)
+	c := impatient(t, j, seal.GenerateKeyring())
 	l := startLoad(t, c)
 	<-time.After(300 * time.Millisecond)
 	v.cutPower(t)
@@ -128,10 +130,15 @@ func lazyServer(t *testing.T, dir string) (*server.Server, *nats.Conn) {
 }
 
 // impatient returns a committer whose callers wait a second at most.
-func impatient(t *testing.T, j *jetstream.Journal) *commit.Committer {
+func impatient(t *testing.T, j *jetstream.Journal, keys *seal.Keyring) *commit.Committer {
 	t.Helper()
+	w := journal.NewWriterID()
+	sealer, err := seal.NewBatchSealer(keys, w)
+	if err != nil {
+		t.Fatal(err)
+	}
 	c, err := commit.New(commit.Options{
-		Port: j, Encoder: journaltest.Codec{}, Journal: j.ID(), Writer: journal.NewWriterID(),
+		Port: j, Encoder: sealer, Journal: j.ID(), Writer: w,
 		AttemptTimeout: 500 * time.Millisecond, MaxWait: 500 * time.Millisecond,
 	})
 	if err != nil {
