@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"syscall"
@@ -11,7 +12,9 @@ import (
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/daemon"
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/store"
 	"github.com/dormouse-mcp/dormouse/journal"
+	"github.com/dormouse-mcp/dormouse/journal/jetstream"
 	"github.com/dormouse-mcp/dormouse/journal/seal"
+	"github.com/dormouse-mcp/dormouse/replay/audit"
 )
 
 // hinted adds the exit code and the operator's next step to what went wrong with a store.
@@ -24,6 +27,15 @@ func hinted(err error, data string) error {
 	}
 	if k, ok := errors.AsType[*seal.RingKeyError](err); ok {
 		return console.Refused(err, "another replica has rotated the keys since this keyring was copied, or it is another deployment's: bring the key file that has %s (compare with `dormouse keys list` there), and start again", k.ID)
+	}
+	if d, ok := errors.AsType[*store.DamageError](err); ok {
+		return console.Refused(err, "%s", damageHint(d, data))
+	}
+	if _, ok := errors.AsType[*store.GoneError](err); ok {
+		return console.Refused(err, "bring the journal's files back from a backup, or start on another folder; `dormouse verify --data %s` shows what is left of it, and `dormouse serve --accept-loss` goes on with that", data)
+	}
+	if _, ok := errors.AsType[*store.OrphansError](err); ok {
+		return console.Refused(err, "bring the folder back from a backup, its key stream at least; `dormouse serve --accept-loss` closes these sessions and goes on")
 	}
 	switch {
 	case err == nil:
@@ -51,12 +63,25 @@ func hinted(err error, data string) error {
 	case errors.Is(err, journal.ErrForeignBatch):
 		return console.Failed(err, "something else wrote as this replica; start it again, which makes it a new writer")
 	case errors.Is(err, journal.ErrDamaged):
-		return console.Failed(err, "the journal is not what was written. Keep the folder as it is, and bring it back from a backup")
+		return console.Refused(err, "the journal is not what was written. Keep the folder as it is, and bring it back from a backup")
+	case errors.Is(err, jetstream.ErrDiskFull), errors.Is(err, syscall.ENOSPC):
+		return console.Failed(err, "free some room on that disk and start again; nothing that was answered is lost")
 	case errors.Is(err, syscall.EADDRINUSE):
 		return console.Failed(err, "another program listens there; choose another address with --listen or --admin-listen")
 	default:
 		return console.Failed(err, "")
 	}
+}
+
+// damageHint says what the operator can do about damage.
+func damageHint(d *store.DamageError, data string) string {
+	hint := fmt.Sprintf("keep a copy of %s as it is now; bring the folder back from a backup, or look at all of it with `dormouse verify` and then go on without what is lost: `dormouse serve --accept-loss`", data)
+	for i := range d.Report.Faults {
+		if d.Report.Faults[i].Kind == audit.FaultEnds {
+			return hint + ". Is an older copy of the folder in its place?"
+		}
+	}
+	return hint
 }
 
 // answered gives what a daemon refused its exit code.
