@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"math"
+	"runtime"
 
 	"github.com/dormouse-mcp/dormouse/journal"
 	"github.com/dormouse-mcp/dormouse/replay"
@@ -74,6 +75,9 @@ func (c *content) sessions(r, raw *reader, digests bool) {
 	}
 	c.rows, c.block = rows, replay.NewBlock(common, rows)
 	for i := range list {
+		if i%yieldEvery == 0 {
+			runtime.Gosched()
+		}
 		if c.take(&list[i], common, refs, raw, digests); raw.err != nil {
 			return
 		}

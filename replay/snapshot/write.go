@@ -17,6 +17,10 @@ const chunkBytes = 480 << 10
 // rowBytes is about what a session takes in a chunk besides its sealed parts.
 const rowBytes = 32
 
+// yieldEvery is after how many sessions, some tens of microseconds, whoever else wants to run is let through: a
+// snapshot is in no hurry, and requests must not wait for a time slice.
+const yieldEvery = 64
+
 // Write stores a snapshot of the frozen state and releases it. now is the taker's clock. It fails with
 // journal.ErrKeyMissing or the store's error; what was stored by then is left to [Keeper] to clean up.
 func Write(ctx context.Context, st Store, s Sealer, f *replay.Frozen, now journal.Instant) (*Manifest, error) {
@@ -110,6 +114,9 @@ func (w *writer) cut(ctx context.Context, jobs chan<- job) {
 	var shared commons
 	shared.reset()
 	for i := range w.frozen.Len() {
+		if i%yieldEvery == 0 {
+			runtime.Gosched()
+		}
 		s, alike := w.frozen.Session(i)
 		n := rowBytes + len(s.ID) + len(s.Context) + len(s.Upstream)
 		if size+n > chunkBytes && i > from {
@@ -166,6 +173,9 @@ func (w *writer) fill(c *columns, j job, meta, raw []byte) ([]byte, []byte) {
 	}
 	c.reset()
 	for i := j.from; i < j.to; i++ {
+		if i%yieldEvery == 0 {
+			runtime.Gosched()
+		}
 		s, alike := w.frozen.Session(i)
 		c.add(&s, alike)
 		d := s.Digest()
