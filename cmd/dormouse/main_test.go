@@ -21,6 +21,12 @@ import (
 	"github.com/dormouse-mcp/dormouse/journal"
 )
 
+// What clients say in tests.
+const (
+	initializeMessage = `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"script","version":"7"}}}`
+	listMessage       = `{"jsonrpc":"2.0","id":2,"method":"tools/list"}`
+)
+
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"dormouse": main})
 }
@@ -36,7 +42,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "serving": serving, "initialize": initialize, "fetch": fetch,
+			"exits": exits, "serving": serving, "initialize": initialize, "fetch": fetch, "flip": flip, "cut": cut,
 			"awaits": awaits, "answers": answers,
 		},
 	})
@@ -106,8 +112,7 @@ func awaitDaemon(ctx context.Context, dir string) (s control.Status, err error) 
 // initialize INSTANCE: start a session at $MCP as this instance; sets $REF to its ref, $SHORT to the ref's beginning
 // and writes the session ID to a file named like the instance.
 func initialize(ts *testscript.TestScript, _ bool, args []string) {
-	const body = `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"script","version":"7"}}}`
-	res := post(ts, args[0], "", body)
+	res := post(ts, args[0], "", initializeMessage)
 	id := journal.SessionID(res.Header.Get("Mcp-Session-Id"))
 	if res.StatusCode != http.StatusOK || id == "" {
 		ts.Fatalf("initialize: %s", res.Status)
@@ -119,7 +124,7 @@ func initialize(ts *testscript.TestScript, _ bool, args []string) {
 
 // answers STATUS INSTANCE: the session that initialize started must answer a request with this status.
 func answers(ts *testscript.TestScript, _ bool, args []string) {
-	res := post(ts, args[1], ts.ReadFile(args[1]), `{"jsonrpc":"2.0","id":2,"method":"tools/list"}`)
+	res := post(ts, args[1], ts.ReadFile(args[1]), listMessage)
 	if got := strconv.Itoa(res.StatusCode); got != args[0] {
 		ts.Fatalf("the session of %s answers %s, want %s", args[1], res.Status, args[0])
 	}
@@ -127,8 +132,17 @@ func answers(ts *testscript.TestScript, _ bool, args []string) {
 
 // post sends a message to $MCP as this instance.
 func post(ts *testscript.TestScript, instance, session, body string) *http.Response {
-	req, err := http.NewRequest(http.MethodPost, "http://"+ts.Getenv("MCP")+"/mcp", strings.NewReader(body)) //nolint:noctx // a test's own server
+	res, err := send(context.Background(), ts.Getenv("MCP"), instance, session, body)
 	ts.Check(err)
+	return res
+}
+
+// send sends a message as this instance. The answer's body is closed.
+func send(ctx context.Context, listen, instance, session, body string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+listen+"/mcp", strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
 	for name, value := range map[string]string{
 		"Content-Type": "application/json", "Accept": "application/json, text/event-stream",
 		"X-N8n-Url": "http://127.0.0.1:5678", "X-N8n-Key": "canary-key-of-" + instance, "X-Instance-Id": instance,
@@ -139,9 +153,10 @@ func post(ts *testscript.TestScript, instance, session, body string) *http.Respo
 		}
 	}
 	res, err := http.DefaultClient.Do(req)
-	ts.Check(err)
-	_ = res.Body.Close()
-	return res
+	if err != nil {
+		return nil, err
+	}
+	return res, res.Body.Close()
 }
 
 // fetch STATUS URL [TOKENFILE]: the URL must answer GET with this status; its body goes to stdout.
