@@ -16,6 +16,9 @@ import (
 // version is the first byte of chunks and manifests.
 const version = 1
 
+// maxChunks is half a terabyte's.
+const maxChunks = 1 << 20
+
 // Manifest is the readable part of a manifest: what a snapshot says of itself without a key. Opening the snapshot
 // proves it.
 type Manifest struct {
@@ -63,7 +66,7 @@ func ParseManifest(data []byte) (Manifest, error) {
 	r.fixed(m.Journal[:])
 	m.Fold, m.Seq, m.Now = r.number(), journal.Seq(r.number()), journal.Instant(r.number())
 	m.Events, m.Sessions, m.Bytes = r.number(), r.below(math.MaxInt32), int64(r.below(math.MaxInt64))
-	m.Chunks, m.Taken = r.below(math.MaxInt32), journal.Instant(r.number())
+	m.Chunks, m.Taken = r.below(maxChunks), journal.Instant(r.number())
 	m.Key = journal.KeyID(r.text())
 	m.sealedAt = len(data) - len(r.b)
 	return m, r.err
