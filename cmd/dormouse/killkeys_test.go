@@ -23,11 +23,11 @@ func TestKilledWhileKeysChange(t *testing.T) {
 	sessions := map[string]string{}
 	for i := range 12 {
 		name := fmt.Sprintf("tenant-%02d", i)
-		res, err := send(t.Context(), listen, name, "", initializeMessage)
-		if err != nil || res.StatusCode != http.StatusOK {
-			t.Fatal(res, err)
+		status, id, err := send(t.Context(), listen, name, "", initializeMessage)
+		if err != nil || status != http.StatusOK {
+			t.Fatal(status, err)
 		}
-		sessions[name] = res.Header.Get("Mcp-Session-Id")
+		sessions[name] = id
 	}
 	for round := range 6 {
 		victim := fmt.Sprintf("tenant-%02d", round)
@@ -112,8 +112,8 @@ func settled(t *testing.T, c *control.Client) {
 
 func answersWith(t *testing.T, listen, instance, session string, want int) {
 	t.Helper()
-	res, err := send(t.Context(), listen, instance, session, listMessage)
-	if err != nil || res.StatusCode != want {
-		t.Errorf("%s: %v, %v, want %d", instance, res, err, want)
+	status, _, err := send(t.Context(), listen, instance, session, listMessage)
+	if err != nil || status != want {
+		t.Errorf("%s: %d, %v, want %d", instance, status, err, want)
 	}
 }

@@ -42,7 +42,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "serving": serving, "initialize": initialize, "fetch": fetch, "flip": flip, "cut": cut,
+			"exits": exits, "serving": serving, "initialize": initialize, "fetch": fetch,
 			"awaits": awaits, "answers": answers,
 		},
 	})
@@ -112,10 +112,11 @@ func awaitDaemon(ctx context.Context, dir string) (s control.Status, err error) 
 // initialize INSTANCE: start a session at $MCP as this instance; sets $REF to its ref, $SHORT to the ref's beginning
 // and writes the session ID to a file named like the instance.
 func initialize(ts *testscript.TestScript, _ bool, args []string) {
-	res := post(ts, args[0], "", initializeMessage)
-	id := journal.SessionID(res.Header.Get("Mcp-Session-Id"))
-	if res.StatusCode != http.StatusOK || id == "" {
-		ts.Fatalf("initialize: %s", res.Status)
+	status, session, err := send(context.Background(), ts.Getenv("MCP"), args[0], "", initializeMessage)
+	ts.Check(err)
+	id := journal.SessionID(session)
+	if status != http.StatusOK || id == "" {
+		ts.Fatalf("initialize: %d", status)
 	}
 	ts.Setenv("REF", id.Ref().String())
 	ts.Setenv("SHORT", id.Ref().String()[:8])
@@ -124,24 +125,18 @@ func initialize(ts *testscript.TestScript, _ bool, args []string) {
 
 // answers STATUS INSTANCE: the session that initialize started must answer a request with this status.
 func answers(ts *testscript.TestScript, _ bool, args []string) {
-	res := post(ts, args[1], ts.ReadFile(args[1]), listMessage)
-	if got := strconv.Itoa(res.StatusCode); got != args[0] {
-		ts.Fatalf("the session of %s answers %s, want %s", args[1], res.Status, args[0])
+	status, _, err := send(context.Background(), ts.Getenv("MCP"), args[1], ts.ReadFile(args[1]), listMessage)
+	ts.Check(err)
+	if got := strconv.Itoa(status); got != args[0] {
+		ts.Fatalf("the session of %s answers %s, want %s", args[1], got, args[0])
 	}
 }
 
-// post sends a message to $MCP as this instance.
-func post(ts *testscript.TestScript, instance, session, body string) *http.Response {
-	res, err := send(context.Background(), ts.Getenv("MCP"), instance, session, body)
-	ts.Check(err)
-	return res
-}
-
-// send sends a message as this instance. The answer's body is closed.
-func send(ctx context.Context, listen, instance, session, body string) (*http.Response, error) {
+// send sends a message as this instance, and returns the answer's status and session ID.
+func send(ctx context.Context, listen, instance, session, body string) (status int, id string, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+listen+"/mcp", strings.NewReader(body))
 	if err != nil {
-		return nil, err
+		return 0, "", err
 	}
 	for name, value := range map[string]string{
 		"Content-Type": "application/json", "Accept": "application/json, text/event-stream",
@@ -154,9 +149,9 @@ func send(ctx context.Context, listen, instance, session, body string) (*http.Re
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return nil, err
+		return 0, "", err
 	}
-	return res, res.Body.Close()
+	return res.StatusCode, res.Header.Get("Mcp-Session-Id"), res.Body.Close()
 }
 
 // fetch STATUS URL [TOKENFILE]: the URL must answer GET with this status; its body goes to stdout.
