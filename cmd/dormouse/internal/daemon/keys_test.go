@@ -1,11 +1,22 @@
 package daemon_test
 
 import (
+	"context"
+	"errors"
 	"io"
 	"net/http"
+	"path/filepath"
+	"strconv"
 	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/control"
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/daemon"
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/store"
+	"github.com/dormouse-mcp/dormouse/journal"
+	"github.com/dormouse-mcp/dormouse/journal/seal"
 )
 
 // TestEraseTenant erases a tenant under its clients: their requests get 404 from then on, their streams end, and
@@ -119,4 +130,92 @@ func TestRotateUnderTraffic(t *testing.T) {
 		default:
 		}
 	}
+}
+
+// TestReplicaWithoutTheKey: of two replicas one rotates without having prepared the other, which stops and says
+// which key it lacks. With the key file it starts again, and has all sessions.
+func TestReplicaWithoutTheKey(t *testing.T) {
+	t.Parallel()
+	n, err := server.NewServer(&server.Options{
+		Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Start()
+	defer func() { n.Shutdown(); n.WaitForShutdown() }()
+	if !n.ReadyForConnections(20 * time.Second) {
+		t.Fatal("NATS is not ready")
+	}
+	keys := []string{filepath.Join(t.TempDir(), "keys"), filepath.Join(t.TempDir(), "keys")}
+	first := seal.GenerateKeyring()
+	config := func(i int) daemon.Config {
+		return daemon.Config{
+			Store:   store.Options{Dir: filepath.Join(t.TempDir(), "data"), Create: true, NATSURL: n.ClientURL(), KeyFile: keys[i]},
+			Version: "test", Replica: journal.ReplicaID("r" + strconv.Itoa(i)), Listen: "127.0.0.1:0",
+		}
+	}
+	give := func(i int, k *seal.Keyring) {
+		if err := seal.Save(keys[i], k); err != nil {
+			t.Fatal(err)
+		}
+	}
+	give(0, first)
+	give(1, first)
+	a := run(t, func(c *daemon.Config) { admin := c.AdminListen; *c = config(0); c.AdminListen = admin })
+	if status, _, _ := a.mcp("", initialize); status != http.StatusOK {
+		t.Fatal(status)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	c := config(1)
+	ended := make(chan error, 1)
+	go func() { ended <- daemon.Run(ctx, c) }()
+	awaitReady(t, c.Store.Dir)
+
+	client, err := control.Connect(t.Context(), a.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Rotate(t.Context(), control.RotateQuery{Rings: []string{"journal"}}); err != nil {
+		t.Fatal(err)
+	}
+	err = <-ended
+	lacks, ok := errors.AsType[*seal.RingKeyError](err)
+	if !ok || lacks.ID != "j2" || lacks.Ring != seal.RingJournal {
+		t.Errorf("b ended with %v", err)
+	}
+	if err := daemon.Run(ctx, c); !errors.Is(err, journal.ErrKeyMissing) {
+		t.Errorf("b started again: %v", err)
+	}
+	next, err := seal.Load(keys[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	give(1, next)
+	go func() { ended <- daemon.Run(ctx, c) }()
+	if s := awaitReady(t, c.Store.Dir); s.Sessions != 1 {
+		t.Errorf("%d sessions", s.Sessions)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Errorf("b ended with %v", err)
+	}
+}
+
+func awaitReady(t *testing.T, dir string) (s control.Status) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for s.State != "ready" {
+		select {
+		case <-tick.C:
+		case <-t.Context().Done():
+			t.Fatal("never ready")
+		}
+		if client, err := control.Connect(t.Context(), dir); err == nil {
+			s, _ = client.Status(t.Context())
+		}
+	}
+	return s
 }
