@@ -43,6 +43,7 @@ type cli struct {
 	Tenants  tenantsCmd  `cmd:"" help:"List tenants, or erase one for ever."`
 	Replay   replayCmd   `cmd:"" help:"Show the sessions as they were at a time or after a batch."`
 	Snapshot snapshotCmd `cmd:"" help:"Compact the journal's state now, so that the next start is quick."`
+	Verify   verifyCmd   `cmd:"" help:"Is the history whole? Every place where it is not."`
 	Bench    benchCmd    `cmd:"" help:"Measure Dormouse beside its naive rivals."`
 	Doctor   doctorCmd   `cmd:"" help:"Check data folder, keys, journal, clock and upstream."`
 	Version  versionCmd  `cmd:"" help:"Show version, protocol versions and event kinds."`

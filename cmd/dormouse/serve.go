@@ -43,6 +43,8 @@ type serveCmd struct {
 	SnapshotEvents  int             `help:"Take one after so many events." default:"100000" group:"storage"`
 	SnapshotBatches int             `help:"Take one after so many batches." default:"20000" group:"storage"`
 
+	AcceptLoss bool `help:"Where the journal is damaged, go on without what is lost: that is recorded and journaled, and everything that can be proven good is kept. See 'dormouse verify' first." group:"storage"`
+
 	NATSURL      string `help:"Keep the journal in this NATS with JetStream, instead of the embedded one in the data folder." placeholder:"URL" name:"nats-url" group:"storage"`
 	NATSCreds    string `help:"Credentials file for it." placeholder:"FILE" name:"nats-creds" group:"storage"`
 	NATSReplicas int    `help:"Replicas of the streams, when they are made." default:"1" name:"nats-replicas" group:"storage"`
@@ -111,7 +113,7 @@ func (c *serveCmd) config() daemon.Config {
 	cfg.Snapshots = daemon.Snapshots{
 		EveryEvents: c.SnapshotEvents, EveryMessages: c.SnapshotBatches, EveryTime: c.SnapshotEvery.Std(), Retention: c.Retention.Std(),
 	}
-	cfg.Store.Create = true
+	cfg.Store.Create, cfg.Store.AcceptLoss = true, c.AcceptLoss
 	cfg.Store.NATSURL, cfg.Store.NATSCreds, cfg.Store.Replicas = c.NATSURL, c.NATSCreds, c.NATSReplicas
 	return cfg
 }

@@ -49,9 +49,10 @@ func stoppedBackend(st *store.Store) *control.Backend {
 		Ready: func() bool { return true },
 		View:  st.Follower.View,
 		History: func(ctx context.Context, q audit.Query, fn func(audit.Entry) error) error {
-			return audit.History(ctx, st.Journal, st.Opener, q, fn)
+			return st.History(ctx, q, fn)
 		},
-		Close: func(ctx context.Context, ref journal.Ref) error { return closeStopped(ctx, st, ref) },
+		Verify: verifier(st),
+		Close:  func(ctx context.Context, ref journal.Ref) error { return closeStopped(ctx, st, ref) },
 		Past: control.Past{At: st.At, Snapshot: func(ctx context.Context) (snapshot.Report, error) {
 			k, err := st.KeepSnapshots(ctx, snapshot.KeeperOptions{})
 			if err != nil {

@@ -27,6 +27,8 @@ const (
 	FaultBegins FaultKind = "begins-late"
 	// FaultEnds: the stream ends before what a replica had folded.
 	FaultEnds FaultKind = "ends-early"
+	// FaultGone: the stream itself is gone, or the server no longer takes it for one.
+	FaultGone FaultKind = "gone"
 	// FaultKey: a tenant's data key is not as it must be.
 	FaultKey FaultKind = "tenant-key"
 	// FaultUntold: a loss is recorded as accepted, and no event says so.
@@ -75,7 +77,7 @@ func (f *Fault) Place() string { return place(f.From, f.To) }
 func place(from, to journal.Seq) string {
 	switch from {
 	case 0:
-		return "tenant keys"
+		return "the store"
 	case to:
 		return fmt.Sprintf("message %d", from)
 	default:
@@ -129,6 +131,8 @@ func (f *Fault) Hint() string {
 	switch f.Kind {
 	case FaultKey:
 		return "bring the key stream back from a backup; until then these sessions cannot wake. `dormouse serve --accept-loss` closes them"
+	case FaultGone:
+		return "bring the folder back from a backup; `dormouse serve --accept-loss` makes the stream anew over what is left of its files, and goes on from there"
 	case FaultUntold:
 		return "if an operator accepted it, start `dormouse serve` once, which journals that; if nobody did, somebody tampers with the store"
 	case FaultEnds:

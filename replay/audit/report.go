@@ -79,6 +79,12 @@ func acceptedPlaces(accepted []Lost) string {
 	return strings.Join(parts, ", ")
 }
 
+// Add adds a fault that was found elsewhere.
+func (r *Report) Add(f Fault) {
+	r.Faults = append([]Fault{f}, r.Faults...)
+	r.Verdict = r.verdict()
+}
+
 // Losses returns what must be accepted so that the history can be folded again: all that the faults name, tenant keys
 // aside. The caller numbers them.
 func (r *Report) Losses() []journal.Loss {
@@ -87,7 +93,7 @@ func (r *Report) Losses() []journal.Loss {
 		f := &r.Faults[i]
 		kind, from, to := journal.LossHole, f.From, f.To
 		switch f.Kind {
-		case FaultKey, FaultUntold:
+		case FaultKey, FaultUntold, FaultGone:
 			continue
 		case FaultChanged:
 			kind, to = journal.LossChange, max(f.To, f.Noticed)

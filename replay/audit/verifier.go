@@ -289,8 +289,7 @@ func (v *verifier) unproven() {
 	if v.whole || v.trimmed || v.state.Proven() >= v.state.Seq() {
 		return
 	}
-	v.report.Notes = append(v.report.Notes, fmt.Sprintf(
-		"behind message %d, the order of batches could not be compared with what their writers had folded", v.state.Proven()))
+	v.note("behind message %d, the order of batches could not be compared with what their writers had folded", v.state.Proven())
 }
 
 // repeated returns the one message in a range that repeats a batch.

@@ -27,6 +27,9 @@ type VerifyOptions struct {
 	// State, if not nil, is what a snapshot held: up to there messages may have been trimmed, and behind it bases and
 	// roots can be checked all the same. Verify changes it. Nil: the stream must begin with message 1.
 	State *replay.State
+	// Trimmed is up to where messages may have been trimmed, by the word of a snapshot that could not be opened. It is
+	// asked only if State is nil.
+	Trimmed journal.Seq
 	// CheckKeys, if not nil, looks for the tenants' keys that the folded state names and returns a fault for each that
 	// is not as it must be. It is not called where headers alone are checked.
 	CheckKeys func(context.Context, *replay.State) ([]Fault, error)
@@ -97,11 +100,13 @@ func (v *verifier) begin() error {
 // beginsAt handles a stream whose first messages are gone.
 func (v *verifier) beginsAt(first journal.Seq) error {
 	held := v.state.Seq()
-	if v.o.State != nil {
-		held = max(held, v.o.State.Seq())
-	}
-	if v.trimmed = v.o.State != nil; v.trimmed {
-		v.report.Notes = append(v.report.Notes, fmt.Sprintf("messages 1 to %d are trimmed; a snapshot holds what they led to", first-1))
+	switch {
+	case v.o.State != nil:
+		held, v.trimmed = max(held, v.o.State.Seq()), true
+		v.note("messages 1 to %d are trimmed; a snapshot holds what they led to", first-1)
+	case v.o.Trimmed > 0:
+		held, v.trimmed = max(held, v.o.Trimmed), true
+		v.note("messages 1 to %d are trimmed; a snapshot says that it holds what they led to; roots are not compared", first-1)
 	}
 	if first-1 > held {
 		v.fault(Fault{
@@ -115,10 +120,14 @@ func (v *verifier) beginsAt(first journal.Seq) error {
 	return v.state.Accept(l)
 }
 
+func (v *verifier) note(format string, args ...any) {
+	v.report.Notes = append(v.report.Notes, fmt.Sprintf(format, args...))
+}
+
 // behindTrim goes over to the snapshot's state, which knows the history before it.
 func (v *verifier) behindTrim(seq journal.Seq) error {
 	s := v.o.State
-	if !v.trimmed || s == v.state || seq <= s.Seq() {
+	if !v.trimmed || s == nil || s == v.state || seq <= s.Seq() {
 		return nil
 	}
 	if err := s.Accept(v.o.Losses...); err != nil {

@@ -14,6 +14,7 @@
 //	GET  /v1/tenants
 //	GET  /v1/tenants/{tenant}        a label, or an ID that may be abbreviated
 //	POST /v1/tenants/{tenant}/erase?who=
+//	GET  /v1/verify?headers=                                               JSON lines
 //
 // Nothing that it says is a secret, the journal ring aside: no session ID, no credential, no other key.
 package control

@@ -28,6 +28,7 @@ type Backend struct {
 
 	View    func(func(*replay.State))
 	History func(context.Context, audit.Query, func(audit.Entry) error) error
+	Verify  func(ctx context.Context, headersOnly bool, progress func(audit.VerifyProgress)) (*audit.Report, error)
 	Close   func(context.Context, journal.Ref) error
 	Live    func() map[journal.Ref]bool // the sessions with a runtime here; nil: none
 	Past
@@ -68,6 +69,7 @@ func Handler(b *Backend) http.Handler {
 	mux.HandleFunc("GET /v1/sessions/{ref}", b.when(b.show))
 	mux.HandleFunc("POST /v1/sessions/{ref}/close", b.when(b.close))
 	mux.HandleFunc("GET /v1/log", b.when(b.log))
+	mux.HandleFunc("GET /v1/verify", b.when(b.verify))
 	mux.HandleFunc("GET /v1/keys", b.when(b.keys))
 	mux.HandleFunc("GET /v1/keys/reading", b.when(b.reading))
 	mux.HandleFunc("POST /v1/keys/rotate", b.when(b.rotate))

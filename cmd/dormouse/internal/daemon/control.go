@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/control"
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/store"
 	"github.com/dormouse-mcp/dormouse/journal"
 	"github.com/dormouse-mcp/dormouse/replay"
 	"github.com/dormouse-mcp/dormouse/replay/audit"
@@ -33,7 +34,10 @@ func (d *daemon) newBackend() *control.Backend {
 		Ready:  d.serving,
 		View:   func(fn func(*replay.State)) { d.store.Follower.View(fn) },
 		History: func(ctx context.Context, q audit.Query, fn func(audit.Entry) error) error {
-			return audit.History(ctx, d.store.Journal, d.store.Opener, q, fn)
+			return d.store.History(ctx, q, fn)
+		},
+		Verify: func(ctx context.Context, headersOnly bool, progress func(audit.VerifyProgress)) (*audit.Report, error) {
+			return d.store.Verify(ctx, store.VerifyOptions{HeadersOnly: headersOnly, Progress: progress})
 		},
 		Close: func(ctx context.Context, ref journal.Ref) error { return d.engine.Close(ctx, ref, journal.ReasonAdmin) },
 		Live:  func() map[journal.Ref]bool { return d.liveRefs() },

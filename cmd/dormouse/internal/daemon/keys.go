@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/control"
-	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/store"
 	"github.com/dormouse-mcp/dormouse/journal"
 	"github.com/dormouse-mcp/dormouse/journal/seal"
 	"github.com/dormouse-mcp/dormouse/replay"
@@ -102,14 +101,4 @@ func (d *daemon) resumeErasures(ctx context.Context) {
 func (d *daemon) erasures() (n uint64) {
 	d.store.Follower.View(func(st *replay.State) { n = st.Stats().Accepted[journal.KindTenantErased] })
 	return n
-}
-
-// fits refuses to serve with a keyring that would leave sessions asleep for ever.
-func (d *daemon) fits(orphans []store.Orphan) error {
-	for i := range orphans {
-		if _, ok := errors.AsType[*seal.RingKeyError](orphans[i].Err); ok {
-			return orphans[i].Err
-		}
-	}
-	return nil
 }

@@ -2,9 +2,11 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"time"
 
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/store"
 	"github.com/dormouse-mcp/dormouse/journal"
 	"github.com/dormouse-mcp/dormouse/replay"
 )
@@ -58,21 +60,20 @@ func (d *daemon) tellRestored() {
 	d.log.Debug().Uint64("refused", refused).Stringer("kinds", journal.LastKind).Msg("folded")
 }
 
-// checkKeys is loud about sessions that were restored and cannot wake.
+// checkKeys refuses to go on while sessions were restored that cannot wake, unless the operator accepts their loss.
 func (d *daemon) checkKeys(ctx context.Context) error {
-	orphans, err := d.store.CheckKeys(ctx)
-	if err != nil {
-		return err
+	closed, err := d.store.ResolveOrphans(ctx)
+	if o, ok := errors.AsType[*store.OrphansError](err); ok {
+		lost := 0
+		for i := range o.Orphans {
+			lost += o.Orphans[i].Sessions
+		}
+		d.metrics.SessionsWithoutKey(lost)
 	}
-	lost := 0
-	for i := range orphans {
-		o := &orphans[i]
-		lost += o.Sessions
-		d.log.Error().Err(o.Err).Stringer("tenant", o.Tenant).Str("key", string(o.Key)).Int("sessions", o.Sessions).
-			Msg("damage: a tenant's key is not there; its sessions cannot wake until the folder is brought back from a backup")
+	if closed > 0 {
+		d.log.Warn().Int("sessions", closed).Msg("loss accepted: these sessions are closed, because their tenants' keys are lost")
 	}
-	d.metrics.SessionsWithoutKey(lost)
-	return d.fits(orphans)
+	return err
 }
 
 func (d *daemon) tellReady(token string) {

@@ -40,7 +40,7 @@ func (e *exam) keyring() {
 // copied opens a copy of the stopped store and folds all of it.
 func (e *exam) copied(ctx context.Context) {
 	from := filepath.Join(e.o.Store.Dir, "jetstream")
-	bytes, err := sizeOf(from)
+	bytes, err := SizeOf(from)
 	if errors.Is(err, fs.ErrNotExist) {
 		e.noJournal()
 		return
@@ -50,11 +50,11 @@ func (e *exam) copied(ctx context.Context) {
 		return
 	}
 	if e.o.NoCopy {
-		e.add("journal", Skip, "leave --no-copy out", "%s; not opened, because that needs a copy", size(bytes))
+		e.add("journal", Skip, "leave --no-copy out", "%s; not opened, because that needs a copy", Size(bytes))
 		return
 	}
 	if free, _, err := space(os.TempDir()); err == nil && free < 2*bytes {
-		e.add("journal", Skip, "point TMPDIR at a larger file system", "%s; there is no room for a copy in %s", size(bytes), os.TempDir())
+		e.add("journal", Skip, "point TMPDIR at a larger file system", "%s; there is no room for a copy in %s", Size(bytes), os.TempDir())
 		return
 	}
 	temp, err := os.MkdirTemp("", "dormouse-doctor-")
@@ -63,23 +63,11 @@ func (e *exam) copied(ctx context.Context) {
 		return
 	}
 	defer os.RemoveAll(temp)
-	if err := copyStore(e.o.Store.Dir, temp); err != nil {
+	if err := store.Copy(e.o.Store.Dir, temp); err != nil {
 		e.add("journal", Skip, "", "copy: %v", err)
 		return
 	}
 	e.open(ctx, temp, bytes)
-}
-
-// copyStore copies what a store is opened from, but for the keyring, which is read where it is.
-func copyStore(from, to string) error {
-	id, err := os.ReadFile(filepath.Join(from, "journal.id"))
-	if err == nil {
-		err = os.WriteFile(filepath.Join(to, "journal.id"), id, 0o600) // #nosec G703 -- a folder of our own
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return os.CopyFS(filepath.Join(to, "jetstream"), os.DirFS(filepath.Join(from, "jetstream")))
 }
 
 func (e *exam) noJournal() {
@@ -111,7 +99,7 @@ func (e *exam) open(ctx context.Context, dir string, bytes uint64) {
 	p := s.Follower.Progress()
 	s.Follower.View(func(st *replay.State) { e.latest = st.Now().Time() })
 	e.ok("journal", "%s, %s: %d batches, %d events, %s restored in %s; the keyring fits (checked on a copy)",
-		s.Journal.ID(), size(bytes), p.Seq, p.Events, views.Plural(p.Sessions, "session"), console.Short(p.Elapsed))
+		s.Journal.ID(), Size(bytes), p.Seq, p.Events, views.Plural(p.Sessions, "session"), console.Short(p.Elapsed))
 	e.tenantKeys(ctx, s)
 	e.ok("durability", "%s", s.Durability())
 	e.journalID(s.Journal.ID().String())
@@ -143,8 +131,8 @@ func journalHint(err error) string {
 	}
 }
 
-// sizeOf adds up the files below dir.
-func sizeOf(dir string) (n uint64, err error) {
+// SizeOf adds up the files below dir.
+func SizeOf(dir string) (n uint64, err error) {
 	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
@@ -158,8 +146,8 @@ func sizeOf(dir string) (n uint64, err error) {
 	return n, err
 }
 
-// size writes bytes for people.
-func size(n uint64) string {
+// Size writes bytes for people.
+func Size(n uint64) string {
 	const unit = 1024
 	if n < unit {
 		return fmt.Sprintf("%d B", n)

@@ -25,11 +25,11 @@ func (e *exam) disk() {
 	case err != nil:
 		e.add("disk space", Skip, "", "%v", err)
 	case free < noSpace:
-		e.add("disk space", Fail, "make room: without it nothing can be journaled, and new sessions are refused", "%s free of %s", size(free), size(total))
+		e.add("disk space", Fail, "make room: without it nothing can be journaled, and new sessions are refused", "%s free of %s", Size(free), Size(total))
 	case free < lowSpace || float64(free) < lowShare*float64(total):
-		e.add("disk space", Warn, "make room before it is full: then new sessions are refused", "%s free of %s", size(free), size(total))
+		e.add("disk space", Warn, "make room before it is full: then new sessions are refused", "%s free of %s", Size(free), Size(total))
 	default:
-		e.ok("disk space", "%s free of %s", size(free), size(total))
+		e.ok("disk space", "%s free of %s", Size(free), Size(total))
 	}
 }
 

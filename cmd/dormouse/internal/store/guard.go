@@ -12,6 +12,7 @@ import (
 	"github.com/dormouse-mcp/dormouse/journal"
 	"github.com/dormouse-mcp/dormouse/journal/jetstream"
 	"github.com/dormouse-mcp/dormouse/replay"
+	"github.com/dormouse-mcp/dormouse/replay/audit"
 	"github.com/dormouse-mcp/dormouse/replay/snapshot"
 )
 
@@ -78,6 +79,24 @@ func (s *Store) Losses() []journal.Loss { return s.guard.losses }
 
 // Source returns the stream without what was accepted as lost. Only after Restore.
 func (s *Store) Source() replay.Source { return replay.Over(s.Journal, s.guard.losses) }
+
+// History reads the history for people, over what was accepted as lost. Only after Restore.
+func (s *Store) History(ctx context.Context, q audit.Query, fn func(audit.Entry) error) error {
+	q.Losses = s.guard.losses
+	return audit.History(ctx, s.Journal, s.Opener, q, fn)
+}
+
+// stream is what snapshots trim: without what was accepted as lost.
+type stream struct {
+	replay.Source
+
+	journal *jetstream.Journal
+}
+
+// Trim implements snapshot.Stream.
+func (s stream) Trim(ctx context.Context, before journal.Seq) error {
+	return s.journal.Trim(ctx, before)
+}
 
 // follow folds the journal up to its end, with all that is known of it.
 func (s *Store) follow(ctx context.Context) (err error) {

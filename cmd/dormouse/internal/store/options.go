@@ -17,6 +17,9 @@ type Options struct {
 	KeyFile string // the keyring; empty = <Dir>/keys
 	Keys    string // the keyring's text itself, which then is in no file; wins over KeyFile
 
+	// NoKeys opens the store without any keyring: nothing can be opened or restored, headers can be verified.
+	NoKeys bool
+
 	// Create allows to make what is not there yet: folder, keyring and journal. Only a daemon does.
 	Create bool
 

@@ -102,21 +102,21 @@ func (s *Store) KeepSnapshots(ctx context.Context, o snapshot.KeeperOptions) (*s
 			return nil, err
 		}
 	}
-	o.Store, o.Sealer, o.Table, o.Stream = s.snapshots.store, s.snapshots.sealer, s.Follower, s.Journal
+	o.Store, o.Sealer, o.Table, o.Stream = s.snapshots.store, s.snapshots.sealer, s.Follower, stream{s.Source(), s.Journal}
 	o.Logger = s.o.Logger
 	return snapshot.NewKeeper(o)
 }
 
 // At returns the state as it was at a point in the past, folded from the nearest snapshot before it.
 func (s *Store) At(ctx context.Context, p audit.Point) (*replay.State, error) {
-	o := audit.TravelOptions{Source: s.Journal, Opener: s.Opener}
+	o := audit.TravelOptions{Source: s.Journal, Opener: s.Opener, Losses: s.guard.losses}
 	if s.snapshots.store != nil {
-		bounds, err := s.Journal.Bounds(ctx)
+		bounds, err := s.Source().Bounds(ctx)
 		if err != nil {
 			return nil, err
 		}
 		r, err := snapshot.Restore(ctx, snapshot.RestoreOptions{
-			Store: s.snapshots.store, Sealer: s.snapshots.sealer, Journal: s.Journal.ID(), Bounds: bounds,
+			Store: s.snapshots.store, Sealer: s.snapshots.sealer, Journal: s.Journal.ID(), Bounds: bounds, Losses: s.guard.losses,
 			Before: func(m *snapshot.Manifest) bool { return p.Reached(m.Seq, m.Now) },
 		})
 		if err != nil {

@@ -137,6 +137,10 @@ func (s *Store) openKeys(ctx context.Context) error {
 		return err
 	}
 	s.Fresh = bounds.Last == 0 && !s.guard.renewed
+	if s.o.NoKeys {
+		s.keys.ring.Store(seal.GenerateKeyring()) // opens nothing
+		return s.keepID()
+	}
 	if s.o.Keys != "" {
 		k, err := ParseEnvironment(s.o.Keys)
 		if err != nil {

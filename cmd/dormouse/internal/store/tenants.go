@@ -96,7 +96,7 @@ func (c *census) labels(ctx context.Context, s *Store) error {
 		return nil
 	}
 	q := audit.Query{Kinds: []journal.Kind{journal.KindCreated}}
-	return audit.History(ctx, s.Journal, s.Opener, q, func(en audit.Entry) error {
+	return s.History(ctx, q, func(en audit.Entry) error {
 		x := en.Event.Created
 		if x == nil || !missing[x.Tenant] {
 			return nil

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/dormouse-mcp/dormouse/journal"
 	"github.com/dormouse-mcp/dormouse/journal/seal"
@@ -31,7 +32,7 @@ func (s *Store) Verify(ctx context.Context, o VerifyOptions) (*audit.Report, err
 	v := audit.VerifyOptions{
 		Source: s.Journal, Journal: s.Journal.ID(), Losses: k.losses, Marks: k.marks, Progress: o.Progress,
 	}
-	if !o.HeadersOnly {
+	if !o.HeadersOnly && !s.o.NoKeys {
 		v.Opener, v.CheckKeys = s.Opener, s.keyFaults
 	}
 	var notes []string
@@ -39,7 +40,9 @@ func (s *Store) Verify(ctx context.Context, o VerifyOptions) (*audit.Report, err
 		if v.Marks, err = s.withSnapshots(ctx, &k, bounds); err != nil {
 			return nil, err
 		}
-		if bounds.First > 1 {
+		if bounds.First > 1 && s.o.NoKeys {
+			v.Trimmed = s.trimmedTo(ctx, bounds)
+		} else if bounds.First > 1 {
 			v.State, notes = s.oldestState(ctx, bounds, k.losses)
 		}
 	}
@@ -48,7 +51,27 @@ func (s *Store) Verify(ctx context.Context, o VerifyOptions) (*audit.Report, err
 		return nil, err
 	}
 	r.Notes = append(append(r.Notes, notes...), k.notes...)
+	if s.guard.renewed {
+		r.Add(audit.Fault{Kind: audit.FaultGone, Detail: fmt.Sprintf(
+			"the server knows no stream of batches, or none of keys, any more; made anew over what is left of their files, they hold messages %d to %d",
+			bounds.First, bounds.Last)})
+	}
 	return r, nil
+}
+
+// trimmedTo returns up to where the oldest snapshot from which the stream goes on says that it reaches. Nobody without
+// keys can prove it.
+func (s *Store) trimmedTo(ctx context.Context, b journal.Bounds) (to journal.Seq) {
+	list, err := snapshot.List(ctx, s.snapshots.store)
+	if err != nil {
+		return 0
+	}
+	for i := range list {
+		if list[i].Seq+1 >= b.First {
+			to = list[i].Seq // the newest comes first
+		}
+	}
+	return to
 }
 
 // withSnapshots adds snapshots behind the stream's end to the marks: they show that it was longer once.
