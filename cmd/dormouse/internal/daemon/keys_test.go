@@ -143,7 +143,7 @@ func TestReplicaWithoutTheKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.Start()
-	defer func() { n.Shutdown(); n.WaitForShutdown() }()
+	t.Cleanup(func() { n.Shutdown(); n.WaitForShutdown() }) // after the daemons
 	if !n.ReadyForConnections(20 * time.Second) {
 		t.Fatal("NATS is not ready")
 	}
