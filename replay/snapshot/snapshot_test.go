@@ -60,7 +60,7 @@ func (plain) Open(_ journal.KeyID, _ journal.SnapshotID, _, sealed []byte) ([]by
 
 func write(t fataler, st snapshot.Store, s snapshot.Sealer, state *replay.State) *snapshot.Manifest {
 	t.Helper()
-	m, err := snapshot.Write(context.Background(), st, s, state.Freeze(), 1) //nolint:usetesting // rapid's T has none
+	m, err := snapshot.Write(context.Background(), st, s, state.Freeze(), 1)
 	must(t, err)
 	return stored(t, st, m.ID)
 }
@@ -68,7 +68,7 @@ func write(t fataler, st snapshot.Store, s snapshot.Sealer, state *replay.State)
 // stored returns the manifest as a reader finds it.
 func stored(t fataler, st snapshot.Store, id journal.SnapshotID) *snapshot.Manifest {
 	t.Helper()
-	list, err := st.Snapshots(context.Background()) //nolint:usetesting // rapid's T has none
+	list, err := st.Snapshots(context.Background())
 	must(t, err)
 	i := slices.IndexFunc(list, func(x journal.StoredSnapshot) bool { return x.ID == id })
 	m, err := snapshot.ParseManifest(list[i].Manifest)
@@ -78,7 +78,7 @@ func stored(t fataler, st snapshot.Store, id journal.SnapshotID) *snapshot.Manif
 
 func load(t fataler, st snapshot.Store, s snapshot.Sealer, m *snapshot.Manifest) *replay.State {
 	t.Helper()
-	state, err := snapshot.Load(context.Background(), st, s, m, nil) //nolint:usetesting // rapid's T has none
+	state, err := snapshot.Load(context.Background(), st, s, m, nil)
 	must(t, err)
 	return state
 }
@@ -89,12 +89,12 @@ func dump(t fataler, state *replay.State) []byte {
 	var st memory.Snapshots
 	m := write(t, &st, plain{}, state)
 	var chunks [][]byte
-	must(t, st.Chunks(context.Background(), m.ID, func(data []byte) error { //nolint:usetesting // rapid's T has none
+	must(t, st.Chunks(context.Background(), m.ID, func(data []byte) error {
 		chunks = append(chunks, data)
 		return nil
 	}))
 	slices.SortFunc(chunks, bytes.Compare)
-	list, err := st.Snapshots(context.Background()) //nolint:usetesting // rapid's T has none
+	list, err := st.Snapshots(context.Background())
 	must(t, err)
 	return append(bytes.Join(chunks, nil), list[0].Manifest[17:]...) // without the ID
 }
