@@ -41,7 +41,7 @@ type Manifest struct {
 // secrets are the sealed part of a manifest.
 type secrets struct {
 	state  journal.Digest // of the whole state
-	chunks journal.Digest // of the chunks' digests, in the order of their numbers
+	chunks journal.Digest // of the chunks' tags, in the order of their numbers
 	ledger replay.Ledger  // without its lists
 }
 

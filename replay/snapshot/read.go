@@ -68,7 +68,7 @@ type gatherer struct {
 func newGatherer(m *Manifest, verify bool) *gatherer {
 	return &gatherer{
 		manifest: m, verify: verify, missing: m.Chunks, seen: make([]bool, m.Chunks), parts: make([]content, m.Chunks),
-		sums: make([]byte, m.Chunks*sha256.Size), digests: make([][]byte, m.Chunks),
+		sums: make([]byte, m.Chunks*sumSize), digests: make([][]byte, m.Chunks),
 	}
 }
 
@@ -128,7 +128,7 @@ type chunk struct {
 	content
 
 	number int
-	sum    journal.Digest
+	sum    [sumSize]byte
 	err    error
 }
 
@@ -136,7 +136,7 @@ func open(dec *zstd.Decoder, s Sealer, m *Manifest, data []byte, digests bool) (
 	var meta, raw []byte
 	c.number, meta, raw, c.err = unpack(dec, s, m, data)
 	if c.err == nil {
-		c.sum = sha256.Sum256(data)
+		c.sum = sumOf(data)
 		c.content, c.err = decode(meta, raw, digests)
 	}
 	return c
@@ -155,7 +155,7 @@ func (g *gatherer) take(c chunk) error {
 	}
 	g.seen[i] = true
 	g.missing--
-	copy(g.sums[i*sha256.Size:], c.sum[:])
+	copy(g.sums[i*sumSize:], c.sum[:])
 	g.digests[i] = c.digests
 	g.sessions += c.rows
 	if c.block != nil && g.loader != nil {

@@ -62,7 +62,7 @@ type writer struct {
 	digests  []byte // of the sessions
 
 	mu   sync.Mutex
-	sums []byte // digests of the chunks by number
+	sums []byte // of the chunks by number
 	err  error
 }
 
@@ -185,12 +185,12 @@ func (w *writer) fill(c *columns, j job, meta, raw []byte) ([]byte, []byte) {
 }
 
 func (w *writer) note(number int, data []byte) {
-	sum := sha256.Sum256(data)
+	sum := sumOf(data)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if need := number * sha256.Size; len(w.sums) < need {
+	if need := number * len(sum); len(w.sums) < need {
 		w.sums = append(w.sums, make([]byte, need-len(w.sums))...)
 	}
-	copy(w.sums[(number-1)*sha256.Size:], sum[:])
+	copy(w.sums[(number-1)*len(sum):], sum[:])
 	w.manifest.Bytes += int64(len(data))
 }
