@@ -85,7 +85,7 @@ func (c *Chunks) cipher(key journal.KeyID, id journal.SnapshotID) (cipher.AEAD, 
 	}
 	secretKey, ok := c.ring.journal.find(key)
 	if !ok {
-		return nil, fmt.Errorf("%w: %q is not in the journal ring", journal.ErrKeyMissing, key)
+		return nil, &RingKeyError{Ring: RingJournal, ID: key}
 	}
 	derived, err := hkdf.Key(sha256.New, secretKey[:], id[:], chunkInfo, keySize)
 	if err != nil {

@@ -71,6 +71,7 @@ func (s *Store) openBatch(data []byte) (*journal.Batch, error) {
 		return nil, err
 	}
 	s.keys.opener.Use(k)
+	s.snapshots.sealer.Use(k)
 	if b, err = s.keys.opener.Open(data); err == nil && s.o.KeysFound != nil {
 		s.o.KeysFound()
 	}
