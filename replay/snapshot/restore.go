@@ -41,7 +41,7 @@ type Passed struct {
 }
 
 // Restore loads the newest snapshot that verifies. Those that do not are passed over, and named. It fails with
-// ErrAhead if a good one tells that the stream has lost its end, and with the store's error or ctx's cause, because then
+// ErrAhead, which is journal.ErrDamaged, if a good one tells that the stream has lost its end, and with the store's error or ctx's cause, because then
 // nothing is known of them.
 func Restore(ctx context.Context, o RestoreOptions) (*Restored, error) {
 	list, broken, err := list(ctx, o.Store)
@@ -99,7 +99,7 @@ func (o *RestoreOptions) fits(m *Manifest, known []journal.Loss) error {
 	}
 	switch {
 	case m.Seq > o.Bounds.Last:
-		return fmt.Errorf("%w: it ends at %d, snapshot %v holds up to %d", ErrAhead, o.Bounds.Last, m.ID, m.Seq)
+		return fmt.Errorf("%w %v: %w", ErrAhead, m.ID, &replay.ShrunkError{Last: o.Bounds.Last, Folded: m.Seq})
 	case m.Seq+1 < o.Bounds.First:
 		return &replay.NeedsSnapshotError{From: m.Seq + 1, To: o.Bounds.First - 1}
 	}
