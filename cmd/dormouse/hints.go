@@ -31,6 +31,9 @@ func hinted(err error, data string) error {
 	if d, ok := errors.AsType[*store.DamageError](err); ok {
 		return console.Refused(err, "%s", damageHint(d, data))
 	}
+	if _, ok := errors.AsType[*jetstream.BlockError](err); ok {
+		return console.Refused(err, "keep a copy of %s as it is now; bring the folder back from a backup, or look at what would be lost with `dormouse verify` and then go on without it: `dormouse serve --accept-loss`", data)
+	}
 	if _, ok := errors.AsType[*store.GoneError](err); ok {
 		return console.Refused(err, "bring the journal's files back from a backup, or start on another folder; `dormouse verify --data %s` shows what is left of it, and `dormouse serve --accept-loss` goes on with that", data)
 	}

@@ -42,7 +42,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "serving": serving, "initialize": initialize, "fetch": fetch,
+			"exits": exits, "serving": serving, "initialize": initialize, "fetch": fetch, "flip": flip, "cut": cut,
 			"awaits": awaits, "answers": answers,
 		},
 	})

@@ -29,6 +29,9 @@ type ServerOptions struct {
 	// MinFree is how many bytes of the disk appends leave free; see [Server.Admit]. 0 means
 	// DefaultMinFree, negative means none.
 	MinFree int64
+	// Mend makes damaged block files readable before the server starts, and keeps them as they were in a folder
+	// Dir/damaged-TIME. Without it, the start fails with a *BlockError where the server would cut them off.
+	Mend bool
 	// Logger gets the server's own messages.
 	Logger zerolog.Logger
 }
@@ -89,6 +92,10 @@ func StartServer(o ServerOptions) (*Server, error) {
 	}
 	s := &Server{o: o, lock: lock, logger: &natsLogger{log: o.Logger}, ending: make(chan struct{})}
 	s.logger.onError = func() { s.suspect.Store(true) }
+	if err := s.lookAtBlocks(); err != nil {
+		s.Shutdown()
+		return nil, err
+	}
 	n, err := s.start()
 	if err != nil {
 		s.Shutdown()
@@ -170,6 +177,7 @@ func (s *Server) Shutdown() {
 		s.repairs.Wait()
 		if s.nats != nil {
 			halt(s.nats)
+			s.leaveClean()
 		}
 		if err := s.lock.Unlock(); err != nil {
 			s.logger.log.Error().Err(err).Msg("data folder not unlocked")

@@ -7,7 +7,11 @@
 //	lock           taken by whoever has the store open
 //	keys           the keyring, made at first start; back it up, without it the journal cannot be read
 //	jetstream/     the embedded server's files
+//	jetstream.clean
+//	               says that these were closed in order
+//	mark           what was folded last, about once a second: the journal must not end before it
 //	journal.id     which journal this folder has had, so that another or an empty one is noticed
+//	damaged-TIME/  damaged files as they were before they were mended
 //	admin.token    the bearer token of the admin listener
 //	daemon.json    who runs here
 //	control.sock   how commands reach it
