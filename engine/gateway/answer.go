@@ -135,7 +135,7 @@ func (a *answer) Write(p []byte) (int, error) {
 	if a.status == 0 {
 		a.status = http.StatusOK
 	}
-	return a.ResponseWriter.Write(p)
+	return a.ResponseWriter.Write(p) //nolint:gosec // JSON and event streams; no browser takes them for a page
 }
 
 // streamPatience is how long a client may take for one event, with a second more for every 64 KiB.

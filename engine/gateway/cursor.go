@@ -17,10 +17,12 @@ type cursor struct {
 	epoch    journal.Epoch
 	request  []byte // raw JSON-RPC ID of the client's request; empty on the GET stream
 	upstream []byte // the upstream's own event ID; empty when it gave none
+	opening  uint64 // a number of the one connection that the GET stream had; zero on other streams
 }
 
 const (
-	cursorVersion = 1
+	cursorVersion = 1   // without opening
+	cursorOpening = 2   // with it, behind the epoch
 	cursorMAC     = 12  // bytes
 	maxCursor     = 600 // bytes of request ID and upstream cursor together; longer ones get no event ID
 )
@@ -49,9 +51,13 @@ func (c *cursorCodec) encode(ref journal.Ref, at cursor) []byte {
 	if len(at.request)+len(at.upstream) > maxCursor {
 		return nil
 	}
-	var space [maxCursor + 32]byte
+	var space [maxCursor + 48]byte
 	b := append(space[:0], cursorVersion)
 	b = binary.AppendUvarint(b, uint64(at.epoch))
+	if at.opening != 0 {
+		b[0] = cursorOpening
+		b = binary.AppendUvarint(b, at.opening)
+	}
 	b = binary.AppendUvarint(b, uint64(len(at.request)))
 	b = append(b, at.request...)
 	b = append(b, at.upstream...)
@@ -62,7 +68,7 @@ func (c *cursorCodec) encode(ref journal.Ref, at cursor) []byte {
 // decode reads an event ID that encode wrote for this session; false: it is not one.
 func (c *cursorCodec) decode(ref journal.Ref, id string) (at cursor, ok bool) {
 	b, err := base64.RawURLEncoding.DecodeString(id)
-	if err != nil || len(b) < cursorMAC+3 || b[0] != cursorVersion {
+	if err != nil || len(b) < cursorMAC+3 || b[0] != cursorVersion && b[0] != cursorOpening {
 		return at, false
 	}
 	payload, sum := b[:len(b)-cursorMAC], b[len(b)-cursorMAC:]
@@ -75,10 +81,17 @@ func (c *cursorCodec) decode(ref journal.Ref, id string) (at cursor, ok bool) {
 		return at, false
 	}
 	rest = rest[n:]
+	if b[0] == cursorOpening {
+		if at.opening, n = binary.Uvarint(rest); n <= 0 {
+			return at, false
+		}
+		rest = rest[n:]
+	}
 	size, n := binary.Uvarint(rest)
 	if n <= 0 || size > uint64(len(rest)-n) {
 		return at, false
 	}
 	rest = rest[n:]
-	return cursor{epoch: journal.Epoch(epoch), request: rest[:size], upstream: rest[size:]}, true
+	at.epoch, at.request, at.upstream = journal.Epoch(epoch), rest[:size], rest[size:]
+	return at, true
 }

@@ -44,5 +44,5 @@
 // Clients never see the upstream's event IDs but a cursor: epoch, the ID of the request that the stream answers, and the
 // upstream's ID, authenticated for this session. A client that comes back with one gets the rest of the stream
 // from the upstream if that is still the same epoch and can go on, and otherwise a JSON-RPC error for that
-// request, from any replica.
+// request, from any replica. From 2025-11-25 on a GET stream begins with a cursor that is new for each connection.
 package gateway

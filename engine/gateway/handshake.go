@@ -33,6 +33,8 @@ type initialized struct {
 	caps     string // the declared capabilities as JSON
 	header   http.Header
 	body     []byte // as it stands, for the client
+
+	binding *binding // of a new session of the client, where the upstream's outlives the connection; else nil
 }
 
 // refusal is an upstream's answer that is passed on to the client in place of a session.
@@ -236,26 +238,6 @@ func (p *proxy) ping(ctx context.Context, who caller, b *binding) verdict {
 		return verdictLost
 	}
 	return verdictNone
-}
-
-// forsake tells the upstream in the background that a session of its is not needed any more.
-func (w *Waker) forsake(ctx context.Context, b *binding, protocol string, who caller) {
-	if b.id == "" {
-		return
-	}
-	conn, id := b.conn, b.id
-	who.header = who.header.Clone() // the request may be over before
-	w.background(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
-		defer cancel()
-		resp, err := w.send(ctx, conn, outgoing{method: http.MethodDelete, who: who, session: id, protocol: protocol})
-		if err != nil {
-			w.o.Logger.Debug().Err(err).Msg("upstream session not ended")
-			return
-		}
-		defer resp.Body.Close()
-		drain(resp.Body)
-	})
 }
 
 // announce tells the client's GET stream what may have changed with the upstream's new session.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"sync"
@@ -104,7 +105,8 @@ func (p *proxy) listen(ctx context.Context, cancel context.CancelCauseFunc, a *a
 	a.streams()
 	a.WriteHeader(http.StatusOK)
 	defer a.streamed()
-	if !a.say([]byte(": ok\n\n")) {
+	at.opening = rand.Uint64() | 1 //nolint:gosec // tells connections apart; nothing secret
+	if !a.say(p.greeting(at)) {
 		return
 	}
 	carried := make(chan []byte)
@@ -128,6 +130,19 @@ func (p *proxy) listen(ctx context.Context, cancel context.CancelCauseFunc, a *a
 	}
 }
 
+// greeting is what a GET stream begins with. Clients that understand it get an event ID that no connection had before:
+// the Go SDK's gives its session up when its stream breaks six times without a new one, however long that takes.
+func (p *proxy) greeting(at cursor) []byte {
+	hello := []byte(": ok\n\n")
+	if id := p.w.cursors.encode(p.s.Ref(), at); id != nil && p.primes() {
+		hello = appendEvent(hello, nil, id, nil, nil)
+	}
+	return hello
+}
+
+// primes reports whether clients of the negotiated version understand an event that holds nothing but an ID.
+func (p *proxy) primes() bool { return p.version() >= versionNov }
+
 // say writes and flushes; false: the client is gone.
 func (a *answer) say(p []byte) bool {
 	if err := a.stream(p); err != nil {
@@ -146,7 +161,7 @@ const (
 // carry keeps the upstream's GET stream open and passes its events on, until ctx ends or the upstream turns
 // out to offer none.
 func (p *proxy) carry(ctx context.Context, who caller, events chan<- []byte, at cursor) {
-	t := &tributary{p: p, who: who, events: events, epoch: at.epoch, cursor: slices.Clone(at.upstream)}
+	t := &tributary{p: p, who: who, events: events, epoch: at.epoch, opening: at.opening, cursor: slices.Clone(at.upstream)}
 	delay := reopenFirst
 	for ctx.Err() == nil {
 		began := time.Now()
@@ -174,6 +189,8 @@ type tributary struct {
 	events chan<- []byte
 	epoch  journal.Epoch
 	cursor []byte
+
+	opening uint64 // see cursor
 }
 
 // open opens the stream and passes it on to its end; false: there is none to be had.
@@ -244,7 +261,7 @@ func (t *tributary) pass(ctx context.Context, b *binding, body io.Reader) {
 	er := t.p.w.readers.get(body, t.p.w.o.MaxEvent)
 	defer t.p.w.readers.put(er)
 	id := func() []byte {
-		return t.p.w.cursors.encode(t.p.s.Ref(), cursor{epoch: b.epoch, upstream: t.cursor})
+		return t.p.w.cursors.encode(t.p.s.Ref(), cursor{epoch: b.epoch, upstream: t.cursor, opening: t.opening})
 	}
 	for {
 		ev, err := er.next()
@@ -270,26 +287,4 @@ func (t *tributary) pass(ctx context.Context, b *binding, body io.Reader) {
 			return
 		}
 	}
-}
-
-// settleOrResume serves a client that comes back for the rest of an answer: from the upstream, if it still is the one
-// that gave the beginning and can go on; else the request is answered with an error, for good.
-func (p *proxy) settleOrResume(ctx context.Context, a *answer, r *http.Request, at cursor) {
-	var asked payload
-	asked.one[0] = message{kind: kindRequest, id: at.request}
-	asked.msgs = asked.one[:]
-	a.payload = &asked
-	a.verdicts.init(&asked)
-	s := &relay{p: p, a: a, who: callerOf(r), request: at.request, cursor: slices.Clone(at.upstream), named: true}
-	if b, err := p.current(ctx); err == nil && b != nil && b.epoch == at.epoch && len(at.upstream) > 0 {
-		s.b = b
-		if body, ok := s.resume(ctx); ok {
-			defer body.Close()
-			if err := s.run(ctx, body); err == nil || s.a.begun() || ctx.Err() != nil {
-				return
-			}
-		}
-	}
-	s.begin()
-	_ = s.settle() // the client may be gone again
 }

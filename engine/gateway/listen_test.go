@@ -3,10 +3,13 @@ package gateway_test
 import (
 	"bufio"
 	"context"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
 // listening is a GET stream.
@@ -94,3 +97,92 @@ func eventually(tb testing.TB, what func() bool) {
 }
 
 func pause() { <-time.After(10 * time.Millisecond) }
+
+// A GET stream of a client that understands it begins with an event ID that no connection had before, whatever the
+// upstream offers; whoever comes back with it, after a crash too, listens on.
+func TestGETStreamIsPrimed(t *testing.T) {
+	up := newStubborn(t) // offers no GET stream
+	s := newSite(t)
+	r := s.boot(httpUpstream(t, up.door.url()))
+	old := s.listen(s.session())
+	up.version = "2025-11-25"
+	id := s.session()
+	seen := map[string]bool{}
+	var last []string
+	for i := range 4 {
+		l := s.listen(id, last...)
+		at := strings.TrimPrefix(l.wait("id: "), "id: ")
+		if data := l.wait("data:"); data != "data: " || seen[at] {
+			t.Errorf("%q after %q, seen before: %v", data, at, seen[at])
+		}
+		seen[at], last = true, []string{"Last-Event-Id", at}
+		if i == 1 {
+			r.kill()
+			old.ended()
+			r = s.boot(httpUpstream(t, up.door.url()))
+		}
+	}
+	for line := range old.lines {
+		if !strings.HasPrefix(line, ":") && line != "" {
+			t.Errorf("a client of 2025-06-18 got %q", line)
+		}
+	}
+}
+
+// The Go SDK's client gives its session up when its GET stream breaks too often without a new event ID.
+func TestClientKeepsItsSessionWhenStreamsBreak(t *testing.T) {
+	s := newSite(t)
+	s.boot(httpUpstream(t, newServer(t, mcp.StreamableHTTPOptions{}).url()))
+	tr := &breaking{RoundTripper: &http.Transport{DisableKeepAlives: true}, breaks: 3, listening: make(chan struct{})}
+	c := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "1"}, nil)
+	cs, err := c.Connect(t.Context(), &mcp.StreamableClientTransport{
+		Endpoint: s.door.url(), HTTPClient: &http.Client{Transport: tr}, MaxRetries: 1,
+	}, nil)
+	must(t, err)
+	defer cs.Close()
+	select {
+	case <-tr.listening:
+	case <-time.After(20 * time.Second):
+		t.Error("the client does not listen any more")
+	}
+	if got := call(t, cs, "echo", "still here"); got != "still here" {
+		t.Error(got)
+	}
+}
+
+// breaking cuts the first GET streams off after what they begin with.
+type breaking struct {
+	http.RoundTripper
+
+	breaks    int // left; GETs come one after the other
+	listening chan struct{}
+}
+
+func (b *breaking) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := b.RoundTripper.RoundTrip(r)
+	if err != nil || r.Method != http.MethodGet {
+		return resp, err
+	}
+	switch b.breaks--; {
+	case b.breaks >= 0:
+		resp.Body = &brief{ReadCloser: resp.Body}
+	case b.breaks == -1:
+		close(b.listening)
+	}
+	return resp, nil
+}
+
+// brief breaks after the first read.
+type brief struct {
+	io.ReadCloser
+
+	read bool
+}
+
+func (b *brief) Read(p []byte) (int, error) {
+	if b.read {
+		return 0, io.ErrUnexpectedEOF
+	}
+	b.read = true
+	return b.ReadCloser.Read(p)
+}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"strconv"
 
@@ -164,6 +163,9 @@ func (g *Gateway) initialize(a *answer, r *http.Request, init *message) {
 		return o, err
 	})
 	if err != nil {
+		if opened != nil { // nobody will ever use it: servers bound how many sessions they keep
+			g.o.Waker.forsake(ctx, opened.binding, opened.protocol, callerOf(r))
+		}
 		a.fail(ctx, err, &g.o.Logger)
 		return
 	}
@@ -211,6 +213,9 @@ func (w *Waker) create(ctx context.Context, r *http.Request, s *engine.Session, 
 		if err == nil {
 			b := &binding{epoch: 1, id: in.id, conn: conn}
 			b.proven.Store(w.health.era.Load())
+			if w.o.Upstream.Shared() {
+				in.binding = b
+			}
 			params := json.RawMessage(bytes.Clone(init.params))
 			return in, engine.Opened{Initialize: params, Protocol: in.protocol, Upstream: in.id, Runtime: w.runtime(s, b)}, nil
 		}
@@ -273,24 +278,4 @@ func (w *Waker) stateless(a *answer, r *http.Request) error {
 	a.WriteHeader(resp.StatusCode)
 	a.cut = copyFlushing(a, resp.Body) != nil
 	return nil
-}
-
-// copyFlushing copies a stream as it comes.
-func copyFlushing(a *answer, body io.Reader) error {
-	room := make([]byte, 16<<10)
-	for {
-		n, err := body.Read(room)
-		if n > 0 {
-			if _, err := a.Write(room[:n]); err != nil {
-				return nil //nolint:nilerr // the client is gone
-			}
-			a.Flush()
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/dormouse-mcp/dormouse/journal"
@@ -115,8 +116,8 @@ func (s *relay) pass(ev *event) error {
 	return nil
 }
 
-// primes reports whether clients of the negotiated version understand an event that holds nothing but an ID.
-func (s *relay) primes() bool { return s.request != nil && s.p.version() >= versionNov }
+// primes reports whether the stream begins with an event ID of the gateway's own.
+func (s *relay) primes() bool { return s.request != nil && s.p.primes() }
 
 func (s *relay) name() { s.named = true }
 
@@ -220,4 +221,26 @@ func (s *relay) settle() error {
 		return errClientGone
 	}
 	return nil
+}
+
+// settleOrResume serves a client that comes back for the rest of an answer: from the upstream, if it still is the one
+// that gave the beginning and can go on; else the request is answered with an error, for good.
+func (p *proxy) settleOrResume(ctx context.Context, a *answer, r *http.Request, at cursor) {
+	var asked payload
+	asked.one[0] = message{kind: kindRequest, id: at.request}
+	asked.msgs = asked.one[:]
+	a.payload = &asked
+	a.verdicts.init(&asked)
+	s := &relay{p: p, a: a, who: callerOf(r), request: at.request, cursor: slices.Clone(at.upstream), named: true}
+	if b, err := p.current(ctx); err == nil && b != nil && b.epoch == at.epoch && len(at.upstream) > 0 {
+		s.b = b
+		if body, ok := s.resume(ctx); ok {
+			defer body.Close()
+			if err := s.run(ctx, body); err == nil || s.a.begun() || ctx.Err() != nil {
+				return
+			}
+		}
+	}
+	s.begin()
+	_ = s.settle() // the client may be gone again
 }

@@ -181,6 +181,10 @@ func TestCursors(t *testing.T) {
 	if !ok || got.epoch != 300 || string(got.request) != `"x_é"` || string(got.upstream) != "s_17" {
 		t.Errorf("%+v %v", got, ok)
 	}
+	at.opening = 1<<63 + 1
+	if got, ok := c.decode(ref, string(c.encode(ref, at))); !ok || got.opening != at.opening || string(got.upstream) != "s_17" {
+		t.Errorf("%+v %v", got, ok)
+	}
 	if _, ok := c.decode(other, id); ok {
 		t.Error("another session's ID is taken")
 	}

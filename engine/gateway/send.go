@@ -139,3 +139,23 @@ func complaint(body []byte) string {
 	}
 	return text(fault, "message")
 }
+
+// copyFlushing copies a stream as it comes.
+func copyFlushing(a *answer, body io.Reader) error {
+	room := make([]byte, 16<<10)
+	for {
+		n, err := body.Read(room)
+		if n > 0 {
+			if _, err := a.Write(room[:n]); err != nil {
+				return nil //nolint:nilerr // the client is gone
+			}
+			a.Flush()
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}

@@ -407,6 +407,21 @@ func TestRefusedGETIsRemembered(t *testing.T) {
 	}
 }
 
+// A session that cannot be journaled leaves none behind at the upstream: servers bound how many they keep.
+func TestUpstreamSessionOfAFailedInitializeIsEnded(t *testing.T) {
+	up := newStubborn(t)
+	s := newSite(t)
+	s.boot(httpUpstream(t, up.door.url()))
+	s.session()
+	s.journal.SetDown(true)
+	if r := s.raw("POST", initialize, post()...); r.status != 503 || r.header.Get("Mcp-Session-Id") != "" {
+		t.Errorf("%+v", r)
+	}
+	eventually(t, func() bool { up.mu.Lock(); defer up.mu.Unlock(); return up.next == 2 && len(up.sessions) == 1 })
+	s.journal.SetDown(false)
+	eventually(t, func() bool { return s.raw("POST", initialize, post()...).status == 200 })
+}
+
 func TestUpstreamThatEvictsIsSlowedDown(t *testing.T) {
 	up := newStubborn(t)
 	up.evicting = true

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"time"
 
@@ -123,6 +124,26 @@ func (w *Waker) background(task func()) {
 	if !w.closed {
 		w.tasks.Go(task)
 	}
+}
+
+// forsake tells the upstream in the background that a session of its is not needed any more.
+func (w *Waker) forsake(ctx context.Context, b *binding, protocol string, who caller) {
+	if b == nil || b.id == "" {
+		return
+	}
+	conn, id := b.conn, b.id
+	who.header = who.header.Clone() // the request may be over before
+	w.background(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+		defer cancel()
+		resp, err := w.send(ctx, conn, outgoing{method: http.MethodDelete, who: who, session: id, protocol: protocol})
+		if err != nil {
+			w.o.Logger.Debug().Err(err).Msg("upstream session not ended")
+			return
+		}
+		defer resp.Body.Close()
+		drain(resp.Body)
+	})
 }
 
 // claims knows for which sessions this process is using a claim just now: one of its own that it finds in
