@@ -85,7 +85,7 @@ func (e *Engine) settle(ctx context.Context, l *Lease, f *finder, c *Caller) err
 // mismatch says in what c is not the caller to whom s belongs; "" if it is.
 func mismatch(s *replay.Session, c *Caller) string {
 	switch {
-	case s.Tenant != c.Tenant:
+	case s.Tenant != c.Tenant && !importedFor(s, c):
 		return "tenant"
 	case s.URLHash != c.URLHash:
 		return "url"
@@ -95,6 +95,13 @@ func mismatch(s *replay.Session, c *Caller) string {
 		return "principal"
 	}
 	return ""
+}
+
+// importedFor reports whether s was imported for the tenant that c's context names, although the operator has put
+// c into another. Nobody gets in by that alone: until s has a principal, the whole context must be right,
+// and then the principal.
+func importedFor(s *replay.Session, c *Caller) bool {
+	return s.Source == journal.SourceImport && c.Context != nil && c.ContextTenant != (journal.TenantID{}) && s.Tenant == c.ContextTenant
 }
 
 // unclaimed reports whether s was imported and nobody has used it yet: the first caller who presents its

@@ -33,6 +33,10 @@ type Caller struct {
 	Label     string
 	URLHash   journal.URLHash
 	Context   *InstanceContext // as presented with this request; nil when there is none
+
+	// ContextTenant is the tenant that Context names by itself where the operator has put the caller into
+	// another. Imported sessions are that one's: whoever imports knows nothing of callers. Zero = Tenant.
+	ContextTenant journal.TenantID
 }
 
 // hashedPrefix begins a principal that is derived from the credential itself: such a caller with

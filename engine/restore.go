@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"regexp"
+	"slices"
 	"sync"
 	"time"
 
@@ -44,6 +46,12 @@ const (
 // When the stream is out of reach it stops with journal.ErrUnavailable or journal.ErrOutcomeUnknown; the result
 // then counts what was restored so far, and restoring again completes it. It needs Options.Identify.
 func (e *Engine) RestoreSessionState(ctx context.Context, states []SessionState) (RestoreResult, error) {
+	return e.RestoreEach(ctx, slices.Values(states))
+}
+
+// RestoreEach is RestoreSessionState for more sessions than should be in memory at once. What states yields is used
+// before it yields the next.
+func (e *Engine) RestoreEach(ctx context.Context, states iter.Seq[SessionState]) (RestoreResult, error) {
 	if e.o.Identify == nil {
 		return RestoreResult{}, errNoIdentify
 	}
@@ -52,14 +60,14 @@ func (e *Engine) RestoreSessionState(ctx context.Context, states []SessionState)
 	}
 	defer e.exit()
 	r := &restore{
-		e: e, now: time.Now(), form: sessionIDForm(), seen: make(map[journal.Ref]struct{}, len(states)),
+		e: e, now: time.Now(), form: sessionIDForm(), seen: map[journal.Ref]struct{}{},
 		full: map[journal.TenantID]bool{}, room: make(chan struct{}, restoreAhead),
 	}
-	for i := range states {
+	for s := range states {
 		if ctx.Err() != nil || r.failed() {
 			break
 		}
-		r.add(ctx, &states[i])
+		r.add(ctx, &s)
 	}
 	r.flush(ctx)
 	r.wg.Wait()

@@ -274,17 +274,3 @@ func TestTextForm(t *testing.T) {
 	_, err = engine.EncryptText(nil, key[:5])
 	wantErr(t, err, journal.ErrMalformed)
 }
-
-// nodeText was made by the seed guide's code in Node 20 with the key 000102…1f.
-const nodeText = "rai40EzeNDX9KVjx03P2Nw==:XL/tnTwzr/Dql/KR9gA5Pw==:p1jodQ1rdViddADSoRkCmJkuFDm4lSmVfPnl7LUVTp3euHRF1lrNSPhwKbV1z8FBLWGcTcEU"
-
-func TestTextFormOfNode(t *testing.T) {
-	key := make([]byte, 32)
-	for i := range key {
-		key[i] = byte(i)
-	}
-	plain, err := engine.DecryptText(nodeText, key)
-	if err != nil || string(plain) != `[{"sessionId":"550e8400-e29b-41d4-a716-446655440000"}]` {
-		t.Errorf("%q, %v", plain, err)
-	}
-}

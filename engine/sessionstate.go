@@ -72,6 +72,9 @@ func (s *SessionState) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
+// Malformed reports whether the JSON from which s was read was none of a session state.
+func (s *SessionState) Malformed() bool { return s.fault != nil || s.SessionID == "" }
+
 // DecodeSessionStates reads a JSON array of session states, at most limit bytes of it, and nothing behind it.
 // It fails with journal.ErrMalformed or journal.ErrTooLarge; no error quotes the input.
 func DecodeSessionStates(r io.Reader, limit int64) ([]SessionState, error) {

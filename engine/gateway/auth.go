@@ -77,6 +77,7 @@ func (id *Identifier) Identify(r *http.Request) (engine.Caller, error) {
 		}
 	}
 	if who.Tenant != "" {
+		c.ContextTenant = c.Tenant
 		c.Tenant = journal.TenantID(id.Name("tenant", "token", who.Tenant))
 		c.Label = who.Tenant
 	}
