@@ -51,7 +51,7 @@ func (b *Backend) past(mux *http.ServeMux) {
 }
 
 func (b *Backend) snapshot(w http.ResponseWriter, r *http.Request) error {
-	s, err := b.Past.Snapshot(r.Context())
+	s, err := b.Snapshot(r.Context())
 	if err != nil {
 		return err
 	}

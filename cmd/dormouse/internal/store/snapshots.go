@@ -18,7 +18,6 @@ import (
 type snapshots struct {
 	store    *jetstream.Snapshots // nil while there is no stream of them
 	sealer   *seal.Chunks
-	keeper   *snapshot.Keeper
 	restored *snapshot.Restored
 }
 
