@@ -130,30 +130,23 @@ func (a *answer) WriteHeader(status int) {
 	a.ResponseWriter.WriteHeader(status)
 }
 
-// Write notes that an answer has begun.
+// writePatience is how long a client may take for one write, with a second more for every 64 KiB.
+const writePatience = 30 * time.Second
+
+// Write notes that an answer has begun. A client that takes nothing any more is given up.
 func (a *answer) Write(p []byte) (int, error) {
 	if a.status == 0 {
 		a.status = http.StatusOK
 	}
+	patience := writePatience + time.Duration(len(p)>>16)*time.Second
+	// A writer without deadlines is one in a test, or of somebody who has patience.
+	_ = http.NewResponseController(a.ResponseWriter).SetWriteDeadline(time.Now().Add(patience))
 	return a.ResponseWriter.Write(p) //nolint:gosec // JSON and event streams; no browser takes them for a page
 }
 
-// streamPatience is how long a client may take for one event, with a second more for every 64 KiB.
-const streamPatience = 30 * time.Second
-
-// stream writes a part of an event stream. A client that takes nothing any more is given up.
-func (a *answer) stream(p []byte) error {
-	rc := http.NewResponseController(a.ResponseWriter)
-	patience := streamPatience + time.Duration(len(p)>>16)*time.Second
-	// A writer without deadlines is one in a test, or of somebody who has patience.
-	_ = rc.SetWriteDeadline(time.Now().Add(patience))
-	_, err := a.Write(p)
-	return err
-}
-
-// streamed must be called when an event stream has ended: its connection may serve other requests.
-func (a *answer) streamed() {
-	_ = http.NewResponseController(a.ResponseWriter).SetWriteDeadline(time.Time{}) // see stream
+// written must be called when the answer has ended: its connection may serve other requests.
+func (a *answer) written() {
+	_ = http.NewResponseController(a.ResponseWriter).SetWriteDeadline(time.Time{}) // see Write
 }
 
 // Unwrap is for http.ResponseController.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -24,6 +25,9 @@ type Options struct {
 
 	MaxBody int64 // bytes of a request body; 0 = 4 MiB
 
+	// BodyTimeout is how long a client may take to send a body; 0 = 1 min.
+	BodyTimeout time.Duration
+
 	// AllowedOrigins are the origins of web pages that may use the gateway, as "https://app.example.com"; "*" =
 	// all. Those of this machine always may; requests without an Origin do not come from pages.
 	AllowedOrigins []string
@@ -35,17 +39,23 @@ type Options struct {
 	Logger zerolog.Logger
 }
 
-const defaultMaxBody = 4 << 20
+const (
+	defaultMaxBody     = 4 << 20
+	defaultBodyTimeout = time.Minute
+)
 
 func (o *Options) complete() error {
 	if o.Engine == nil || o.Waker == nil {
 		return errors.New("gateway options: Engine and Waker must be set")
 	}
-	if o.MaxBody < 0 {
-		return fmt.Errorf("gateway options: MaxBody of %d bytes", o.MaxBody)
+	if o.MaxBody < 0 || o.BodyTimeout < 0 {
+		return fmt.Errorf("gateway options: MaxBody of %d bytes, BodyTimeout of %v", o.MaxBody, o.BodyTimeout)
 	}
 	if o.MaxBody == 0 {
 		o.MaxBody = defaultMaxBody
+	}
+	if o.BodyTimeout == 0 {
+		o.BodyTimeout = defaultBodyTimeout
 	}
 	if o.Identify == nil {
 		o.Identify = func(*http.Request) (engine.Caller, error) { return engine.Caller{}, nil }
@@ -135,6 +145,7 @@ func (g *Gateway) get(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a := &answer{ResponseWriter: w}
+	defer a.written()
 	lease, err := g.acquire(r)
 	if err != nil {
 		a.fail(r.Context(), err, &g.o.Logger)
@@ -158,6 +169,7 @@ func (g *Gateway) get(w http.ResponseWriter, r *http.Request) {
 // delete ends the session at its client's wish.
 func (g *Gateway) delete(w http.ResponseWriter, r *http.Request) {
 	a := &answer{ResponseWriter: w}
+	defer a.written()
 	lease, err := g.acquire(r)
 	if err != nil {
 		a.fail(r.Context(), err, &g.o.Logger)

@@ -6,6 +6,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
@@ -165,6 +166,21 @@ func TestHostileBytes(t *testing.T) {
 				t.Errorf("injected: %q", got)
 			}
 		})
+	}
+}
+
+// A body that does not come holds nothing for long.
+func TestSlowBody(t *testing.T) {
+	s := newSite(t)
+	s.boot(httpUpstream(t, newServer(t, mcp.StreamableHTTPOptions{}).url()), setup{gateway: func(o *gateway.Options) { o.BodyTimeout = 50 * time.Millisecond }})
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(s.door.url(), "http://"))
+	must(t, err)
+	defer conn.Close()
+	must(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
+	_, err = io.WriteString(conn, "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: */*\r\nContent-Length: 100\r\n\r\n{")
+	must(t, err)
+	if got, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 408") {
+		t.Errorf("%.200q: %v", got, err)
 	}
 }
 

@@ -104,7 +104,6 @@ func (p *proxy) listen(ctx context.Context, cancel context.CancelCauseFunc, a *a
 	}
 	a.streams()
 	a.WriteHeader(http.StatusOK)
-	defer a.streamed()
 	at.opening = rand.Uint64() | 1 //nolint:gosec // tells connections apart; nothing secret
 	if !a.say(p.greeting(at)) {
 		return
@@ -145,7 +144,7 @@ func (p *proxy) primes() bool { return p.version() >= versionNov }
 
 // say writes and flushes; false: the client is gone.
 func (a *answer) say(p []byte) bool {
-	if err := a.stream(p); err != nil {
+	if _, err := a.Write(p); err != nil {
 		return false
 	}
 	a.Flush()

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"os"
 	"strconv"
+	"time"
 
 	"github.com/dormouse-mcp/dormouse/engine"
 	"github.com/dormouse-mcp/dormouse/journal"
@@ -15,6 +17,7 @@ import (
 // post serves JSON-RPC messages.
 func (g *Gateway) post(w http.ResponseWriter, r *http.Request) {
 	a := &answer{ResponseWriter: w}
+	defer a.written()
 	if p := acceptable(r); p != nil {
 		p.write(a, nil)
 		return
@@ -64,11 +67,20 @@ func (g *Gateway) read(buf *bytes.Buffer, a *answer, r *http.Request) *problem {
 	if r.ContentLength > 0 {
 		buf.Grow(int(r.ContentLength) + bytes.MinRead)
 	}
+	rc := http.NewResponseController(a.ResponseWriter)
+	// A writer without deadlines is one in a test, or of somebody who has patience.
+	_ = rc.SetReadDeadline(time.Now().Add(g.o.BodyTimeout))
 	_, err := buf.ReadFrom(http.MaxBytesReader(a.ResponseWriter, r.Body, g.o.MaxBody))
+	if err == nil { // else net/http still reads what is left, and must not wait for it
+		_ = rc.SetReadDeadline(time.Time{})
+	}
 	var over *http.MaxBytesError
 	switch {
 	case errors.As(err, &over):
 		return tooLarge
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		a.Header().Set("Connection", "close")
+		return refuse(http.StatusRequestTimeout, codeTransport, "Request Timeout: the body took too long")
 	case err != nil:
 		return refuse(http.StatusBadRequest, codeTransport, "Bad Request: the body could not be read")
 	}

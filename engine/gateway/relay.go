@@ -31,7 +31,6 @@ var errClientGone = errors.New("the client is gone")
 
 // run passes body on to its end. An error means that the client has been sent nothing yet, or that it is gone.
 func (s *relay) run(ctx context.Context, body io.ReadCloser) error {
-	defer s.a.streamed()
 	for {
 		err := s.pump(body)
 		if err == nil || errors.Is(err, errClientGone) || ctx.Err() != nil {
@@ -109,7 +108,7 @@ func (s *relay) pass(ev *event) error {
 		s.name()
 	}
 	out := s.p.forClient(s.buf, ev, &in, s.b.epoch, s.id)
-	if err := s.a.stream(out); err != nil {
+	if _, err := s.a.Write(out); err != nil {
 		s.a.verdicts.settle(journal.OutcomeCanceled)
 		return errClientGone
 	}
@@ -217,7 +216,7 @@ func (s *relay) settle() error {
 		}
 	}
 	s.a.verdicts.settle(journal.OutcomeBroken)
-	if err := s.a.stream(s.buf); err != nil {
+	if _, err := s.a.Write(s.buf); err != nil {
 		return errClientGone
 	}
 	return nil
