@@ -81,7 +81,8 @@ type block struct {
 	stream string
 	path   string
 	number uint64
-	last   bool // no other follows it
+	last   bool  // no other follows it
+	torn   int64 // where what ends the last block begins, if that is no record
 	first  journal.Seq
 	final  journal.Seq
 	data   []byte
@@ -89,12 +90,13 @@ type block struct {
 	err    error
 }
 
-// checkBlocks reads the block files of a stopped store and returns those that are damaged. What ends a stream's last
-// block is not judged: a record that was being written when the process was killed was not acknowledged.
-func checkBlocks(dir string) ([]*block, error) {
+// checkBlocks reads the block files of a stopped store and returns those that are damaged, and those that end with no
+// record: what ends a stream's last block is not judged, because a record that was being written when the process was
+// killed was not acknowledged.
+func checkBlocks(dir string) (damaged, torn []*block, err error) {
 	all, err := findBlocks(dir)
 	if err != nil {
-		return nil, fmt.Errorf("block files: %w", err)
+		return nil, nil, fmt.Errorf("block files: %w", err)
 	}
 	work := make(chan *block)
 	var wg sync.WaitGroup
@@ -110,10 +112,9 @@ func checkBlocks(dir string) ([]*block, error) {
 	}
 	close(work)
 	wg.Wait()
-	var damaged []*block
 	for i, b := range all {
 		if b.err != nil {
-			return nil, fmt.Errorf("block files: %w", b.err)
+			return nil, nil, fmt.Errorf("block files: %w", b.err)
 		}
 		for n := range b.faults {
 			f := &b.faults[n]
@@ -124,11 +125,14 @@ func checkBlocks(dir string) ([]*block, error) {
 				f.After = all[i+1].first
 			}
 		}
-		if len(b.faults) > 0 {
+		switch {
+		case len(b.faults) > 0:
 			damaged = append(damaged, b)
+		case b.data != nil:
+			torn = append(torn, b)
 		}
 	}
-	return damaged, nil
+	return damaged, torn, nil
 }
 
 // findBlocks returns the block files of all streams, in order.
@@ -175,8 +179,9 @@ func (b *block) check() {
 		b.err = err
 		return
 	}
+	b.torn = -1
 	b.scan(&records{data: data, hash: hash})
-	if len(b.faults) > 0 {
+	if len(b.faults) > 0 || b.torn >= 0 {
 		b.data = data
 	}
 }
@@ -199,7 +204,8 @@ func (b *block) scan(r *records) {
 		}
 		next, after := r.resume(at+1, before)
 		if next < 0 && b.last {
-			return // perhaps never written to its end
+			b.torn = int64(at)
+			return
 		}
 		f := BlockFault{Stream: b.stream, File: b.path, From: int64(at), To: int64(next), Before: before, After: after}
 		if next < 0 {

@@ -50,6 +50,9 @@ func (b *block) mend() error {
 		return err
 	}
 	data := append([]byte(nil), b.data...)
+	if b.torn >= 0 {
+		data = data[:b.torn]
+	}
 	for i := range b.faults {
 		f := &b.faults[i]
 		if f.To-f.From < recordLeast { // only at the end of a file: no record has room there
@@ -94,8 +97,8 @@ func (s *Server) lookAtBlocks() error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("data folder: %w", err)
 	}
-	damaged, err := checkBlocks(s.o.Dir)
-	if err != nil || len(damaged) == 0 {
+	damaged, torn, err := checkBlocks(s.o.Dir)
+	if err != nil || len(damaged) == 0 && !s.o.Mend {
 		return err
 	}
 	e := &BlockError{}
@@ -105,7 +108,11 @@ func (s *Server) lookAtBlocks() error {
 	if !s.o.Mend {
 		return e
 	}
-	kept, err := mend(s.o.Dir, damaged)
+	if len(damaged)+len(torn) == 0 {
+		return nil
+	}
+	// After a shutdown in order the server would keep what is torn, and write on behind it.
+	kept, err := mend(s.o.Dir, append(damaged, torn...))
 	if err != nil {
 		return err
 	}

@@ -209,8 +209,12 @@ func (v *verifier) marks() error {
 			return err
 		}
 		from := min(m.Since+1, m.Mark.Seq)
-		v.fault(Fault{Kind: FaultChanged, From: from, To: m.Mark.Seq, Detail: fmt.Sprintf(
-			"some of it is not what replica %s had folded at %v", m.Mark.Replica, m.Mark.When)})
+		f := Fault{Kind: FaultChanged, From: from, To: m.Mark.Seq, Since: from, Noticed: m.Mark.Seq, Detail: fmt.Sprintf(
+			"some of it is not what replica %s had folded at %v", m.Mark.Replica, m.Mark.When)}
+		if seq, ok := v.repeated(from, m.Mark.Seq); ok {
+			f.From, f.To, f.Detail = seq, seq, "an old batch stands where another one was: the history "+f.Detail[len("some of it "):]
+		}
+		v.fault(f)
 		if err := v.accept(journal.LossChange, from, m.Mark.Seq); err != nil {
 			return err
 		}
