@@ -49,10 +49,10 @@ type BlockFault struct {
 }
 
 func (f *BlockFault) String() string {
-	switch {
-	case f.After == 0:
+	switch f.After {
+	case 0:
 		return fmt.Sprintf("%s, %s: messages behind %d are damaged (bytes %d to %d)", f.Stream, filepath.Base(f.File), f.Before, f.From, f.To-1)
-	case f.After == f.Before+2:
+	case f.Before + 2:
 		return fmt.Sprintf("%s, %s: message %d is damaged (bytes %d to %d)", f.Stream, filepath.Base(f.File), f.Before+1, f.From, f.To-1)
 	default:
 		return fmt.Sprintf("%s, %s: messages between %d and %d are damaged (bytes %d to %d)", f.Stream, filepath.Base(f.File), f.Before, f.After, f.From, f.To-1)

@@ -137,7 +137,7 @@ func TestVerifyTrimmed(t *testing.T) {
 			w, a, _ := busy(t)
 			a.mark()
 			state := w.fold(c.snapshot)
-			w.must(w.journal.Trim(context.Background(), c.first))
+			w.must(w.journal.Trim(t.Context(), c.first))
 			if c.hole > 0 {
 				w.remove(c.hole)
 			}

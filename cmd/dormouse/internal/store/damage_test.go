@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -350,7 +349,7 @@ func TestWrongKeyringIsNoDamage(t *testing.T) {
 		if err := s.Restore(t.Context()); !errors.Is(err, journal.ErrWrongKey) || errors.Is(err, journal.ErrDamaged) {
 			t.Errorf("accepting %v: %v", accept, err)
 		}
-		if err := s.Close(context.Background()); err != nil {
+		if err := s.Close(t.Context()); err != nil {
 			t.Error(err)
 		}
 	}

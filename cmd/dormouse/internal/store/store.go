@@ -200,7 +200,7 @@ func (s *Store) Restore(ctx context.Context) error {
 			return err
 		}
 	}
-	s.startMarker()
+	s.startMarker() //nolint:contextcheck // it outlives the restore
 	return nil
 }
 

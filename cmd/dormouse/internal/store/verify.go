@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/dormouse-mcp/dormouse/journal"
 	"github.com/dormouse-mcp/dormouse/journal/seal"
@@ -107,17 +108,17 @@ func (s *Store) oldestState(ctx context.Context, b journal.Bounds, losses []jour
 		return nil, []string{"snapshots: " + err.Error()}
 	}
 	var notes []string
-	for i := len(list) - 1; i >= 0; i-- {
-		if list[i].Seq+1 < b.First {
+	for _, oldest := range slices.Backward(list) {
+		if oldest.Seq+1 < b.First {
 			continue
 		}
 		r, err := snapshot.Restore(ctx, snapshot.RestoreOptions{
 			Store: s.snapshots.store, Sealer: s.snapshots.sealer, Journal: s.Journal.ID(), Bounds: b, Losses: losses,
-			Before: func(m *snapshot.Manifest) bool { return m.ID == list[i].ID },
+			Before: func(m *snapshot.Manifest) bool { return m.ID == oldest.ID },
 		})
 		switch {
 		case err != nil:
-			notes = append(notes, "snapshot "+list[i].ID.String()+": "+err.Error())
+			notes = append(notes, "snapshot "+oldest.ID.String()+": "+err.Error())
 		case r.State != nil:
 			return r.State, notes
 		default:
