@@ -28,7 +28,15 @@ var everyTool = map[string]obj{
 	"n8n_get_execution":       {"id": "1"},
 }
 
+// What the operator has in the environment, under the names that n8n-mcp reads, is no tenant's credential.
 func TestWithoutContextToolsSayWhichHeadersToSend(t *testing.T) {
+	s := startN8n(t)
+	for name, value := range map[string]string{
+		"N8N_API_URL": s.URL(), "N8N_API_KEY": acmeKey, "X_N8N_URL": s.URL(), "X_N8N_KEY": acmeKey,
+		"DORMOUSE_N8N_URL": s.URL(), "DORMOUSE_N8N_KEY": acmeKey,
+	} {
+		t.Setenv(name, value)
+	}
 	cs := connect(t, moderate(t), engine.InstanceContext{InstanceID: "acme", SessionID: "s"})
 	for tool, args := range everyTool {
 		if msg := toolError(t, cs, tool, args); !strings.Contains(msg, "x-n8n-url") || !strings.Contains(msg, "x-n8n-key") {

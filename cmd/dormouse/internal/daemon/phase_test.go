@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -42,6 +43,25 @@ func TestRequestsWaitForTheRestore(t *testing.T) {
 			t.Errorf("GET when ready: %d after %v", status, took)
 		}
 	})
+}
+
+func TestReadyzTellsTheProgress(t *testing.T) {
+	t.Parallel()
+	d := &daemon{phase: newPhase()}
+	for _, state := range []string{phaseOpening, phaseRestoring} {
+		d.phase.enter(state)
+		d.phase.note(replay.Progress{Seq: 3, Target: 9, Events: 12, Sessions: 2})
+		w := httptest.NewRecorder()
+		d.public().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/readyz", nil))
+		var x readiness
+		if err := json.Unmarshal(w.Body.Bytes(), &x); err != nil {
+			t.Fatal(err)
+		}
+		x.ElapsedMS = 0
+		if want := (readiness{State: state, Folded: 3, Target: 9, Events: 12, Sessions: 2}); w.Code != http.StatusServiceUnavailable || x != want {
+			t.Errorf("%d %+v, want 503 %+v", w.Code, x, want)
+		}
+	}
 }
 
 func TestStreamsEndAtShutdown(t *testing.T) {
