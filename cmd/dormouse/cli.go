@@ -41,6 +41,8 @@ type cli struct {
 	Log      logCmd      `cmd:"" help:"Show the journal's events, newest last."`
 	Keys     keysCmd     `cmd:"" help:"List, rotate or export the keys of the journal."`
 	Tenants  tenantsCmd  `cmd:"" help:"List tenants, or erase one for ever."`
+	Export   exportCmd   `cmd:"" help:"Write all sessions to a file, for another Dormouse or n8n-mcp."`
+	Restore  restoreCmd  `cmd:"" help:"Bring in sessions from a file that export, the admin API or n8n-mcp wrote."`
 	Replay   replayCmd   `cmd:"" help:"Show the sessions as they were at a time or after a batch."`
 	Snapshot snapshotCmd `cmd:"" help:"Compact the journal's state now, so that the next start is quick."`
 	Verify   verifyCmd   `cmd:"" help:"Is the history whole? Every place where it is not."`

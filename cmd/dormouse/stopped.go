@@ -22,6 +22,13 @@ func (f *storeFlags) options() store.Options {
 
 // openStopped opens the store of a folder on which no daemon runs, and answers from it as the daemon would.
 func openStopped(ctx context.Context, f *storeFlags, s console.Streams) (*control.Client, func(), error) {
+	return openStoppedWith(ctx, f, s, nil)
+}
+
+// openStoppedWith does it with what more gives the backend, if it is not nil. stop is called before the store closes.
+func openStoppedWith(
+	ctx context.Context, f *storeFlags, s console.Streams, more func(*store.Store, *control.Backend) (stop func(), err error),
+) (*control.Client, func(), error) {
 	st, err := store.Open(ctx, f.options())
 	if err != nil {
 		return nil, nil, hinted(err, f.Data)
@@ -37,7 +44,16 @@ func openStopped(ctx context.Context, f *storeFlags, s console.Streams) (*contro
 		done()
 		return nil, nil, hinted(err, f.Data)
 	}
-	return control.InProcess(control.Handler(stoppedBackend(st))), done, nil
+	b := stoppedBackend(st)
+	if more == nil {
+		return control.InProcess(control.Handler(b)), done, nil
+	}
+	stop, err := more(st, b)
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	return control.InProcess(control.Handler(b)), func() { stop(); done() }, nil
 }
 
 func stoppedBackend(st *store.Store) *control.Backend {

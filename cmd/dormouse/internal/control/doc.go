@@ -15,6 +15,8 @@
 //	GET  /v1/tenants/{tenant}        a label, or an ID that may be abbreviated
 //	POST /v1/tenants/{tenant}/erase?who=
 //	GET  /v1/verify?headers=                                               JSON lines
+//	POST /v1/export                  sessions with their credentials         JSON lines
+//	POST /v1/restore                 body: a JSON array of such sessions
 //
-// Nothing that it says is a secret, the journal ring aside: no session ID, no credential, no other key.
+// Nothing that it says is a secret, the journal ring and an export aside: no session ID, no credential, no other key.
 package control

@@ -32,6 +32,7 @@ type Backend struct {
 	Close   func(context.Context, journal.Ref) error
 	Live    func() map[journal.Ref]bool // the sessions with a runtime here; nil: none
 	Past
+	Transfer
 
 	// Keyring and tenants. They may fail with a *RefusedError.
 	Keys        func(ctx context.Context, count bool) (Keys, error)
@@ -78,6 +79,7 @@ func Handler(b *Backend) http.Handler {
 	mux.HandleFunc("GET /v1/tenants/{tenant}", b.when(b.tenant))
 	mux.HandleFunc("POST /v1/tenants/{tenant}/erase", b.when(b.erase))
 	b.past(mux)
+	b.transfer(mux)
 	return mux
 }
 

@@ -45,6 +45,7 @@ func (d *daemon) newBackend() *control.Backend {
 			Snapshot: d.takeSnapshot,
 			At:       func(ctx context.Context, p audit.Point) (*replay.State, error) { return d.store.At(ctx, p) },
 		},
+		Transfer: d.transfer(),
 
 		Keys:        func(ctx context.Context, count bool) (control.Keys, error) { return d.store.Keys(ctx, count) },
 		ReadingKeys: func() []byte { return d.store.Keyring().Reading().Text() },

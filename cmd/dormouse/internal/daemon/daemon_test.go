@@ -188,7 +188,7 @@ func TestAdminRefuses(t *testing.T) {
 			t.Errorf("restore of %q: %d %s", body, status, text)
 		}
 	}
-	if status, _ := r.admin(http.MethodPost, "/internal/restore-sessions", "a:b:c"); status != http.StatusConflict {
+	if status, _ := r.admin(http.MethodPost, "/internal/restore-sessions", strings.Repeat(strings.Repeat("A", 22)+"==:", 2)+"AAAA"); status != http.StatusConflict {
 		t.Errorf("encrypted without a key: %d", status)
 	}
 	if status, text := r.admin(http.MethodPost, "/internal/restore-sessions", `[null, {}, 7, {"sessionId":"../../etc/passwd"}]`); status != http.StatusOK || !strings.Contains(text, `"invalid":4`) {

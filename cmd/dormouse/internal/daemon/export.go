@@ -2,14 +2,10 @@ package daemon
 
 import (
 	"bytes"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"strings"
 
 	"github.com/dormouse-mcp/dormouse/engine"
 	"github.com/dormouse-mcp/dormouse/journal"
@@ -20,20 +16,12 @@ const maxImport = 512 << 20
 
 var errNoExportKey = errors.New("the encrypted form needs a key: start serve with --export-key-file")
 
-// exportKey reads the key of the encrypted form: 32 bytes in hexadecimal, as the seed guide's ENCRYPTION_KEY.
+// exportKey reads the key of the encrypted form; nil if no file is named.
 func exportKey(path string) ([]byte, error) {
 	if path == "" {
 		return nil, nil
 	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("export key: %w", err)
-	}
-	key, err := hex.DecodeString(strings.TrimSpace(string(data)))
-	if err != nil || len(key) != 32 {
-		return nil, fmt.Errorf("export key: %s: %w: want 64 hexadecimal digits", path, journal.ErrMalformed)
-	}
-	return key, nil
+	return ReadExportKey(path)
 }
 
 // exportSessions answers POST /internal/export-sessions: all unexpired sessions, credentials in plaintext, or with
@@ -43,10 +31,11 @@ func (d *daemon) exportSessions(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	list, err := json.Marshal(sessions)
-	if err != nil {
+	var text bytes.Buffer
+	if err := engine.EncodeSessionStates(&text, sessions); err != nil {
 		return err
 	}
+	list := text.Bytes()
 	d.metrics.Exported(len(sessions), len(list))
 	w.Header().Set("Cache-Control", "no-store")
 	if r.URL.Query().Get("format") != "encrypted" {
@@ -56,13 +45,8 @@ func (d *daemon) exportSessions(w http.ResponseWriter, r *http.Request) error {
 	if d.exportKey == nil {
 		return &refusal{http.StatusConflict, errNoExportKey}
 	}
-	text, err := engine.EncryptText(list, d.exportKey)
-	if err != nil {
-		return err
-	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	_, err = io.WriteString(w, text+"\n")
-	return err
+	return engine.WriteEncrypted(w, list, d.exportKey)
 }
 
 // restoreSessions answers POST /internal/restore-sessions: a JSON array, or the encrypted text form.
@@ -72,7 +56,7 @@ func (d *daemon) restoreSessions(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return &refusal{http.StatusRequestEntityTooLarge, err}
 	}
-	if text := bytes.TrimSpace(data); len(text) > 0 && text[0] != '[' && bytes.Count(text, []byte(":")) == 2 && text[0] != '{' {
+	if text := bytes.TrimSpace(data); engine.IsEncryptedText(text) {
 		if d.exportKey == nil {
 			return &refusal{http.StatusConflict, errNoExportKey}
 		}
@@ -88,7 +72,7 @@ func (d *daemon) restoreSessions(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	d.metrics.Restored(result.Restored, len(states))
+	d.metrics.Restored(result)
 	writeJSON(w, http.StatusOK, result)
 	return nil
 }

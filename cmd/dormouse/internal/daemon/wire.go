@@ -114,7 +114,7 @@ func (d *daemon) wire() (err error) {
 		Replica: d.c.Replica, Appender: d.store.Committer, Table: d.store.Follower, Vault: d.store.Vault, Waker: d.waker,
 		SessionTimeout: d.c.SessionTimeout, MaxSessions: d.c.MaxSessions, MaxPerTenant: d.c.MaxPerTenant, MaxLive: d.c.MaxLive,
 		HibernateAfter: d.c.HibernateAfter, Logger: d.log, Observer: d.metrics,
-		ValidateContext: d.c.URLPolicy.Validate, Identify: d.identifyImport(id),
+		ValidateContext: d.c.URLPolicy.Validate, Identify: ImportIdentity(d.store.Keyring().Name),
 	})
 	if err != nil {
 		return err
@@ -130,14 +130,4 @@ func (d *daemon) wire() (err error) {
 func (d *daemon) eventKey() []byte {
 	a, b := d.store.Keyring().Name("event-ids", "1"), d.store.Keyring().Name("event-ids", "2")
 	return append(a[:], b[:]...)
-}
-
-// identifyImport names the tenant of an imported session as the gateway names the same caller.
-func (d *daemon) identifyImport(id *gateway.Identifier) func(engine.InstanceContext) (engine.Identity, error) {
-	return func(ic engine.InstanceContext) (engine.Identity, error) {
-		one := *id
-		one.Auth, one.Context = nil, func(http.Header) (*engine.InstanceContext, error) { return &ic, nil }
-		c, err := one.Identify(&http.Request{})
-		return engine.Identity{Tenant: c.Tenant, Label: c.Label, URLHash: c.URLHash}, err
-	}
 }

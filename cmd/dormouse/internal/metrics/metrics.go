@@ -27,7 +27,7 @@ type Metrics struct {
 	wakeTime, commitTime       prometheus.Histogram
 	batches, events, bytes     prometheus.Counter
 	attempts                   prometheus.Counter
-	dropped                    *prometheus.CounterVec
+	dropped, skipped           *prometheus.CounterVec
 	reachable, keyless         prometheus.Gauge
 
 	exported, exportKB, restored, restoreRate prometheus.Gauge
@@ -58,6 +58,7 @@ func New(version string) *Metrics {
 		bytes:       counter("dormouse_batch_bytes_total", "Bytes of these batches, as stored."),
 		attempts:    counter("dormouse_commit_attempts_failed_total", "Publishes that did not store their batch, or left it in doubt."),
 		dropped:     counters("dormouse_accesses_dropped_total", "Access events that will never be stored: superseded by a newer one, or lost.", "why"),
+		skipped:     counters("dormouse_restore_skipped_total", "Sessions that restores from exports did not take in.", "reason"),
 		reachable:   gauge("dormouse_journal_reachable", "1 while the journal's stream answers."),
 		keyless:     gauge("dormouse_sessions_without_key", "Sessions that were restored and cannot wake, because their tenant's key is not there: damage."),
 		exported:    gauge("mcp_sessions_exported", "Sessions in the last export."),
@@ -151,14 +152,20 @@ func (m *Metrics) Exported(sessions, size int) {
 }
 
 // Restored notes a restore from an export. Before the first there are no such metrics: a rate of zero is an alarm.
-func (m *Metrics) Restored(taken, offered int) {
-	m.restores.Do(func() { m.registry.MustRegister(m.restored, m.restoreRate) })
-	m.restored.Set(float64(taken))
+func (m *Metrics) Restored(r engine.RestoreResult) {
+	m.restores.Do(func() { m.registry.MustRegister(m.restored, m.restoreRate, m.skipped) })
+	m.restored.Set(float64(r.Restored))
 	rate := 1.0
-	if offered > 0 {
-		rate = float64(taken) / float64(offered)
+	if offered := r.Restored + r.Skipped.Total(); offered > 0 {
+		rate = float64(r.Restored) / float64(offered)
 	}
 	m.restoreRate.Set(rate)
+	for reason, n := range map[string]int{
+		"expired": r.Skipped.Expired, "duplicate": r.Skipped.Duplicate, "ended": r.Skipped.Ended,
+		"invalid": r.Skipped.Invalid, "limit": r.Skipped.Limit,
+	} {
+		m.skipped.WithLabelValues(reason).Add(float64(n))
+	}
 }
 
 func counter(name, help string) prometheus.Counter {

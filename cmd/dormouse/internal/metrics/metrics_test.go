@@ -60,11 +60,12 @@ func TestMetrics(t *testing.T) {
 	m.AccessesDropped(3, 1)
 	m.ReachableChanged(false)
 	m.Exported(5, 2048)
-	m.Restored(3, 4)
+	m.Restored(engine.RestoreResult{Restored: 3, Skipped: engine.Skipped{Ended: 1}})
 	after := scrape(t, m)
 	for _, want := range []string{
 		"dormouse_ready 1", "mcp_sessions_active 5", "mcp_sessions_age_seconds 90", "dormouse_sessions_live 2", "dormouse_sessions_dormant 3",
 		"mcp_sessions_exported 5", "mcp_sessions_export_size_kb 2", "mcp_sessions_restored 3", "mcp_sessions_restore_success_rate 0.75",
+		`dormouse_restore_skipped_total{reason="ended"} 1`, `dormouse_restore_skipped_total{reason="limit"} 0`,
 		`dormouse_sessions_ended_total{kind="closed",reason="admin"} 1`, `dormouse_sessions_ended_total{kind="expired",reason=""} 1`,
 		`dormouse_wakes_total{result="ok"} 1`, `dormouse_wakes_total{result="failed"} 1`, "dormouse_hibernations_total 1",
 		"dormouse_session_limit_reached_total 1", "dormouse_batch_events_total 100", `dormouse_accesses_dropped_total{why="lost"} 1`,

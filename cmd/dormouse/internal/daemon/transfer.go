@@ -1,0 +1,102 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"iter"
+	"net/http"
+	"os"
+
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/control"
+	"github.com/dormouse-mcp/dormouse/engine"
+	"github.com/dormouse-mcp/dormouse/engine/gateway"
+	"github.com/dormouse-mcp/dormouse/engine/n8n"
+)
+
+// ErrExportKey says that a text is no key of the encrypted export.
+var ErrExportKey = errors.New("want a key of 32 bytes: 64 hexadecimal digits, or base64")
+
+// ReadExportKey reads the key of the encrypted export from a file.
+func ReadExportKey(path string) ([]byte, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("export key: %w", err)
+	}
+	key, err := ParseExportKey(data)
+	if err != nil {
+		return nil, fmt.Errorf("export key: %s: %w", path, err)
+	}
+	return key, nil
+}
+
+// ParseExportKey reads 32 bytes in hexadecimal, as the seed guide's ENCRYPTION_KEY, or in base64.
+func ParseExportKey(text []byte) ([]byte, error) {
+	s := string(bytes.TrimSpace(text))
+	for _, decode := range []func(string) ([]byte, error){
+		hex.DecodeString, base64.StdEncoding.DecodeString, base64.URLEncoding.DecodeString, base64.RawStdEncoding.DecodeString,
+	} {
+		if key, err := decode(s); err == nil && len(key) == 32 {
+			return key, nil
+		}
+	}
+	return nil, ErrExportKey
+}
+
+// ImportIdentity names the tenant of an imported session as the gateway names a caller by its context.
+func ImportIdentity(name gateway.Namer) func(engine.InstanceContext) (engine.Identity, error) {
+	return func(ic engine.InstanceContext) (engine.Identity, error) {
+		id := gateway.Identifier{
+			Name: name, CanonicalURL: n8n.CanonicalURL,
+			Context: func(http.Header) (*engine.InstanceContext, error) { return &ic, nil },
+		}
+		c, err := id.Identify(&http.Request{})
+		return engine.Identity{Tenant: c.Tenant, Label: c.Label, URLHash: c.URLHash}, err
+	}
+}
+
+// TransferOf lets sessions be moved into and out of an engine.
+func TransferOf(e *engine.Engine) control.Transfer {
+	return control.Transfer{
+		Export: func(ctx context.Context, fn func([]byte) error) (int, error) {
+			return e.ExportEach(ctx, func(s engine.SessionState) error {
+				text, err := engine.EncodeSessionState(&s)
+				if err != nil {
+					return err
+				}
+				defer clear(text)
+				return fn(text)
+			})
+		},
+		Restore: func(ctx context.Context, states iter.Seq[engine.SessionState]) (engine.RestoreResult, error) {
+			return e.RestoreEach(ctx, states)
+		},
+	}
+}
+
+// transfer counts what is moved. It is asked only while ready.
+func (d *daemon) transfer() control.Transfer {
+	return control.Transfer{
+		Export: func(ctx context.Context, fn func([]byte) error) (int, error) {
+			size := len("[]")
+			n, err := TransferOf(d.engine).Export(ctx, func(state []byte) error {
+				size += len(state) + len(",")
+				return fn(state)
+			})
+			if err == nil {
+				d.metrics.Exported(n, size-min(n, 1))
+			}
+			return n, err
+		},
+		Restore: func(ctx context.Context, states iter.Seq[engine.SessionState]) (engine.RestoreResult, error) {
+			result, err := d.engine.RestoreEach(ctx, states)
+			if err == nil {
+				d.metrics.Restored(result)
+			}
+			return result, err
+		},
+	}
+}

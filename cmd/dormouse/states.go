@@ -1,0 +1,154 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/console"
+	"github.com/dormouse-mcp/dormouse/engine"
+	"github.com/dormouse-mcp/dormouse/journal"
+)
+
+// states is a JSON array of session states that was checked to its end, and is read again from its beginning.
+type states struct {
+	io.Reader
+	name    string
+	form    string // formEncrypted or formJSON
+	size    int64  // of the JSON
+	entries int
+	close   func()
+}
+
+var errForeign = errors.New("no export of sessions")
+
+// openStates opens and checks a file; "-" is standard input. key is asked for the key of an encrypted one.
+func openStates(name string, s console.Streams, key func() ([]byte, error)) (*states, error) {
+	f := &states{name: name, form: formJSON, close: func() {}}
+	in, err := f.open(s)
+	if err == nil {
+		err = f.read(in, key)
+	}
+	if err != nil {
+		f.close()
+		return nil, fmt.Errorf("%s: %w", f.name, err)
+	}
+	return f, nil
+}
+
+// open returns what can be read twice.
+func (f *states) open(s console.Streams) (io.ReadSeeker, error) {
+	if f.name == "-" {
+		f.name = "standard input"
+		data, err := io.ReadAll(s.In)
+		return bytes.NewReader(data), err
+	}
+	file, err := os.Open(f.name)
+	if err != nil {
+		return nil, errors.Unwrap(err) // the name is in front already
+	}
+	f.close = func() { _ = file.Close() }
+	if info, err := file.Stat(); err != nil || info.Mode().IsRegular() {
+		return file, err
+	}
+	data, err := io.ReadAll(file) // a pipe
+	return bytes.NewReader(data), err
+}
+
+func (f *states) read(in io.ReadSeeker, key func() ([]byte, error)) error {
+	head, err := skipSpace(in)
+	if err != nil {
+		return err
+	}
+	if engine.IsEncryptedText(head) {
+		f.form = formEncrypted
+		k, err := key()
+		if err != nil {
+			return err
+		}
+		plain, err := engine.ReadEncrypted(in, k)
+		if err != nil {
+			return console.Failed(err, "the key is another, or the file was cut off or changed; nothing was restored")
+		}
+		in = bytes.NewReader(plain)
+	}
+	if err := f.check(bufio.NewReaderSize(in, 64<<10)); err != nil {
+		return console.Failed(err, "want a JSON array of session states, or their encrypted form iv:authTag:ciphertext; nothing was restored")
+	}
+	if f.size, err = in.Seek(0, io.SeekEnd); err == nil {
+		_, err = in.Seek(0, io.SeekStart)
+	}
+	f.Reader = in
+	return err
+}
+
+// check reads the array to its end.
+func (f *states) check(r io.Reader) error {
+	some := false
+	err := engine.EachSessionState(r, func(s engine.SessionState) error {
+		f.entries++
+		some = some || !s.Malformed()
+		return nil
+	})
+	switch {
+	case errors.Is(err, journal.ErrMalformed) && f.entries == 0:
+		return fmt.Errorf("%w: %w", errForeign, err)
+	case err != nil:
+		return fmt.Errorf("after %d sessions: %w", f.entries, err)
+	case f.entries > 0 && !some:
+		return fmt.Errorf("%w: none of its %d entries is a session state", errForeign, f.entries)
+	}
+	return nil
+}
+
+// skipSpace puts in behind leading white space and returns how it goes on.
+func skipSpace(in io.ReadSeeker) (head []byte, err error) {
+	head = make([]byte, 4096)
+	n, err := io.ReadFull(in, head)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	trimmed := bytes.TrimLeft(head[:n], " \t\r\n")
+	_, err = in.Seek(int64(n-len(trimmed)), io.SeekStart)
+	return trimmed, err
+}
+
+// counter shows on a terminal how far something is, on one line that done takes away.
+type counter struct {
+	s           console.Streams
+	what        string
+	n, of, said int64
+}
+
+// newCounter counts up to of, or without end if that is zero.
+func newCounter(s console.Streams, what string, of int64) *counter {
+	return &counter{s: s, what: what, of: of}
+}
+
+func (c *counter) add(n int) {
+	c.n += int64(n)
+	if !c.s.ErrTTY || c.n-c.said < max(c.of/100, 1000) {
+		return
+	}
+	c.said = c.n
+	if c.of > 0 {
+		fmt.Fprintf(c.s.Err, "\r\x1b[K%s: %d%%", c.what, 100*c.n/c.of)
+	} else {
+		fmt.Fprintf(c.s.Err, "\r\x1b[K%s: %d sessions", c.what, c.n)
+	}
+}
+
+// Write counts bytes.
+func (c *counter) Write(p []byte) (int, error) {
+	c.add(len(p))
+	return len(p), nil
+}
+
+func (c *counter) done() {
+	if c.said > 0 {
+		fmt.Fprint(c.s.Err, "\r\x1b[K")
+	}
+}
