@@ -7,10 +7,11 @@ import (
 	"github.com/dormouse-mcp/dormouse/journal"
 )
 
-// A group is handed from stage to stage as one, so that small batches do not pay for it each.
+// A group is handed on as one, so that small batches do not pay for it each, and is small enough for a processor's
+// cache once it is opened.
 const (
 	groupMessages = 64
-	groupBytes    = 512 << 10
+	groupBytes    = 128 << 10
 )
 
 // opened is a message with what is in it.
@@ -39,20 +40,21 @@ type arenaOpener interface {
 	OpenIn(a *journal.Arena, data []byte) (*journal.Batch, error)
 }
 
+// group is some messages on their way. Its turn comes when the group before it is folded.
 type group struct {
-	items []opened
-	bytes int
-	arena journal.Arena
-	ready chan struct{} // closed once every item is opened
+	items  []opened
+	bytes  int
+	turn   <-chan struct{}
+	folded chan struct{}
 }
 
 // open opens the items, up to the first that does not open: what follows it is never folded.
-func (g *group) open(o Opener) {
+func (g *group) open(o Opener, a *journal.Arena) {
 	in, ok := o.(arenaOpener)
 	for i := range g.items {
 		it := &g.items[i]
 		if ok {
-			b, err := in.OpenIn(&g.arena, it.message.Data)
+			b, err := in.OpenIn(a, it.message.Data)
 			*it = openedAs(it.message, b, err)
 		} else {
 			*it = open(o, it.message)
@@ -63,42 +65,33 @@ func (g *group) open(o Opener) {
 	}
 }
 
-// reset makes the group ready for other messages.
-func (g *group) reset() {
-	clear(g.items)
-	g.items, g.bytes, g.ready = g.items[:0], 0, make(chan struct{})
-	g.arena.Reset()
-}
-
-// pipeline opens messages in several goroutines and folds them in one, in order:
+// pipeline opens messages in several goroutines, each of which folds what it has opened when its turn comes:
 //
-//	push -> work  -> openGroups, several at once
-//	     -> queue -> foldGroups, which waits for each group to be ready
+//	push -> work -> open, several groups at once -> wait for the turn -> fold, one group at a time
 //
-// Both channels carry the same groups in the same order.
+// So what was opened is folded by the processor that has it in its cache, and in the order of the pushes.
 type pipeline struct {
 	opener Opener
 	fold   func([]opened) error
 	next   *group
+	turn   chan struct{} // of the next group
 	work   chan *group
-	queue  chan *group
-	folded chan *group // to be used again
+	free   chan *group // to be used again
 	wg     sync.WaitGroup
 	failed chan struct{} // closed once err is set
-	err    error
+	err    error         // set by whose turn it is
 }
 
 func startPipeline(o Opener, workers int, fold func([]opened) error) *pipeline {
 	depth := 4 * workers
 	p := &pipeline{
-		opener: o, fold: fold,
-		work: make(chan *group, depth), queue: make(chan *group, depth), failed: make(chan struct{}),
-		folded: make(chan *group, depth),
+		opener: o, fold: fold, turn: make(chan struct{}),
+		work: make(chan *group, depth), free: make(chan *group, depth), failed: make(chan struct{}),
 	}
+	close(p.turn)
 	for range workers {
-		p.wg.Go(p.openGroups)
+		p.wg.Go(p.run)
 	}
-	p.wg.Go(p.foldGroups)
 	return p
 }
 
@@ -118,26 +111,24 @@ func (p *pipeline) push(m journal.Message) error {
 // group returns an empty group.
 func (p *pipeline) group() *group {
 	select {
-	case g := <-p.folded:
-		g.reset()
+	case g := <-p.free:
 		return g
 	default:
-		return &group{items: make([]opened, 0, groupMessages), ready: make(chan struct{})}
+		return new(group)
 	}
 }
 
 func (p *pipeline) dispatch() error {
 	g := p.next
 	p.next = nil
-	// Work first: whatever fold waits for is then sure to be opened.
-	for _, stage := range []chan *group{p.work, p.queue} {
-		select {
-		case stage <- g:
-		case <-p.failed:
-			return p.err
-		}
+	g.turn, g.folded = p.turn, make(chan struct{})
+	select {
+	case p.work <- g:
+		p.turn = g.folded
+		return nil
+	case <-p.failed:
+		return p.err
 	}
-	return nil
 }
 
 // finish waits until everything pushed is folded and ends the goroutines. It returns the first error.
@@ -147,32 +138,34 @@ func (p *pipeline) finish() error {
 		_ = p.dispatch() // its error is p.err
 	}
 	close(p.work)
-	close(p.queue)
 	p.wg.Wait()
 	return p.err
 }
 
-func (p *pipeline) openGroups() {
+func (p *pipeline) run() {
+	var arena journal.Arena
 	for g := range p.work {
-		g.open(p.opener)
-		close(g.ready)
+		g.open(p.opener, &arena)
+		<-g.turn
+		p.foldGroup(g)
+		close(g.folded)
+		arena.Reset()
+		clear(g.items)
+		g.items, g.bytes = g.items[:0], 0
+		select {
+		case p.free <- g:
+		default:
+		}
 	}
 }
 
-func (p *pipeline) foldGroups() {
-	for g := range p.queue {
-		<-g.ready
-		if p.err != nil {
-			continue // drain
-		}
-		if err := p.fold(g.items); err != nil {
-			p.err = err
-			close(p.failed)
-			continue
-		}
-		select {
-		case p.folded <- g:
-		default:
-		}
+// foldGroup folds a group whose turn it is, unless one before it failed.
+func (p *pipeline) foldGroup(g *group) {
+	if p.err != nil {
+		return
+	}
+	if err := p.fold(g.items); err != nil {
+		p.err = err
+		close(p.failed)
 	}
 }
