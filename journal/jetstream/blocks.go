@@ -54,6 +54,8 @@ func (f *BlockFault) String() string {
 		return fmt.Sprintf("%s, %s: messages behind %d are damaged (bytes %d to %d)", f.Stream, filepath.Base(f.File), f.Before, f.From, f.To-1)
 	case f.Before + 2:
 		return fmt.Sprintf("%s, %s: message %d is damaged (bytes %d to %d)", f.Stream, filepath.Base(f.File), f.Before+1, f.From, f.To-1)
+	case f.Before + 1:
+		return fmt.Sprintf("%s, %s: there is something between messages %d and %d that is none (bytes %d to %d)", f.Stream, filepath.Base(f.File), f.Before, f.After, f.From, f.To-1)
 	default:
 		return fmt.Sprintf("%s, %s: messages between %d and %d are damaged (bytes %d to %d)", f.Stream, filepath.Base(f.File), f.Before, f.After, f.From, f.To-1)
 	}
@@ -71,6 +73,11 @@ func (e *BlockError) Error() string {
 		fmt.Fprintf(&b, "\n  - %v", &e.Faults[i])
 	}
 	return b.String()
+}
+
+// loses reports whether any message is lost there: not if something was half written, and then written again.
+func (e *BlockError) loses() bool {
+	return slices.ContainsFunc(e.Faults, func(f BlockFault) bool { return f.After != f.Before+1 })
 }
 
 // Is makes it journal.ErrDamaged.

@@ -1,21 +1,16 @@
 package jetstream
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
-
-	"github.com/minio/highwayhash"
 )
 
-// mend makes damaged block files readable for the server: what belongs to no record becomes the record of an erased
-// message, so that everything else in the block stays. The files as they were are kept in a folder of their own, which it
-// returns.
+// mend makes damaged block files readable for the server: what belongs to no record is taken out, so that everything
+// else in the block stays. The files as they were are kept in a folder of their own, which it returns.
 func mend(dir string, damaged []*block) (kept string, err error) {
 	kept = filepath.Join(dir, "damaged-"+time.Now().UTC().Format("20060102T150405.000Z"))
 	for _, b := range damaged {
@@ -43,45 +38,24 @@ func (b *block) keep(folder string) error {
 	return writeSynced(filepath.Join(folder, filepath.Base(b.path)), b.data)
 }
 
+// mend takes out what belongs to no record. The server takes the sequences that are then missing for those of deleted
+// messages.
 func (b *block) mend() error {
-	key := sha256.Sum256(fmt.Appendf(nil, "%s-%d", b.stream, b.number))
-	hash, err := highwayhash.NewDigest64(key[:])
-	if err != nil {
-		return err
-	}
-	data := append([]byte(nil), b.data...)
+	data := b.data
 	if b.torn >= 0 {
 		data = data[:b.torn]
 	}
+	var whole []byte
+	var at int64
 	for i := range b.faults {
-		f := &b.faults[i]
-		if f.To-f.From < recordLeast { // only at the end of a file: no record has room there
-			data = data[:f.From]
-			break
-		}
-		erase(data[f.From:f.To], f, hash)
+		whole = append(whole, data[at:b.faults[i].From]...)
+		at = b.faults[i].To
 	}
 	temp := b.path + ".mended"
-	if err := writeSynced(temp, data); err != nil {
+	if err := writeSynced(temp, append(whole, data[at:]...)); err != nil {
 		return err
 	}
 	return os.Rename(temp, b.path)
-}
-
-// erase makes a record of an erased message out of a damaged part: that of the first message lost there, or, at the
-// beginning of a block, of the last one.
-func erase(d []byte, f *BlockFault, hash *highwayhash.Digest64) {
-	seq := uint64(f.Before) + 1
-	if f.From == 0 && f.After > 0 {
-		seq = uint64(f.After) - 1
-	}
-	clear(d)
-	binary.LittleEndian.PutUint32(d, uint32(len(d)))
-	binary.LittleEndian.PutUint64(d[4:], seq|recordErased)
-	hash.Reset()
-	_, _ = hash.Write(d[4:20])
-	_, _ = hash.Write(d[recordHead : len(d)-recordHash])
-	copy(d[len(d)-recordHash:], hash.Sum(nil))
 }
 
 // The file cleanFile says that the server was shut down in order, and has nothing to rebuild at its next start.
@@ -105,7 +79,7 @@ func (s *Server) lookAtBlocks() error {
 	for _, b := range damaged {
 		e.Faults = append(e.Faults, b.faults...)
 	}
-	if !s.o.Mend {
+	if !s.o.Mend && e.loses() {
 		return e
 	}
 	if len(damaged)+len(torn) == 0 {
@@ -117,7 +91,7 @@ func (s *Server) lookAtBlocks() error {
 		return err
 	}
 	for i := range e.Faults {
-		s.o.Logger.Warn().Stringer("fault", &e.Faults[i]).Str("kept", kept).Msg("a damaged block file was mended: the messages in that part are lost, the others stay")
+		s.o.Logger.Warn().Stringer("fault", &e.Faults[i]).Str("kept", kept).Msg("a damaged block file was mended: what is not damaged stays")
 	}
 	return nil
 }

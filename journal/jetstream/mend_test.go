@@ -136,6 +136,30 @@ func TestMend(t *testing.T) {
 	}
 }
 
+// A record that was half written, and then written again behind that, costs nothing: no operator is asked.
+func TestMendOfWhatLosesNothing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path, _ := stored(t, dir, 10)
+	unclean(t, dir)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := 6 * len(data) / 10
+	if err := os.WriteFile(path, slices.Concat(data[:at], data[at:at+len(data)/20], data[at:]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		e := start(t, dir)
+		if there := present(t, e); len(there) != 10 {
+			t.Errorf("%v", there)
+		}
+		e.stop()
+		unclean(t, dir)
+	}
+}
+
 // What ends the last block may be a record that was being written when the process was killed.
 func TestTornRecordIsNoDamage(t *testing.T) {
 	t.Parallel()
