@@ -18,8 +18,8 @@ func TestSecondServeIsRefused(t *testing.T) {
 	c := ts.connect("first", g.url(), tenant.headers())
 	second := run(t, 20*time.Second, "serve", "--data", g.data,
 		"--listen", fmt.Sprintf("127.0.0.1:%d", freePort(t)), "--admin-listen", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
-	if second.code == 0 {
-		t.Error("the second serve ended with code 0")
+	if second.code != 3 { // refused because it would be unsafe
+		t.Errorf("the second serve ended with code %d, not 3", second.code)
 	}
 	if !strings.Contains(second.stderr, g.data) || strings.Contains(second.stderr, "goroutine") {
 		t.Errorf("its message does not name the folder, or is no message: %s", second.stderr)
