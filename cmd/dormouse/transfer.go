@@ -59,19 +59,23 @@ func (f *storeFlags) connectTransfer(ctx context.Context, s console.Streams, ef 
 	if !errors.Is(err, control.ErrNoDaemon) {
 		return nil, nil, err
 	}
-	return openStoppedWith(ctx, f, s, func(st *store.Store, b *control.Backend) (func(), error) { //nolint:contextcheck // the engine ends with the command
+	return openStoppedWith(ctx, f, s, func(st *store.Store, b *control.Backend) (func(), error) {
 		if err := writable(st); err != nil {
 			return nil, hinted(err, f.Data)
 		}
-		e, err := engine.New(engine.Options{
-			Replica: journal.ReplicaID((&serveCmd{}).replica()), Appender: st.Committer, Table: st.Follower, Vault: st.Vault,
-			SessionTimeout: ef.timeout, MaxSessions: ef.maxSessions, MaxPerTenant: ef.perEach, Logger: ef.log,
-			ValidateContext: ef.policy.Validate, Identify: daemon.ImportIdentity(st.Keyring().Name),
-		})
+		e, err := ef.engine(st) //nolint:contextcheck // it ends with the command
 		if err != nil {
 			return nil, err
 		}
 		b.Transfer = daemon.TransferOf(e)
 		return func() { _ = e.Shutdown(context.WithoutCancel(ctx)) }, nil
+	})
+}
+
+func (ef *engineFlags) engine(st *store.Store) (*engine.Engine, error) {
+	return engine.New(engine.Options{
+		Replica: journal.ReplicaID((&serveCmd{}).replica()), Appender: st.Committer, Table: st.Follower, Vault: st.Vault,
+		SessionTimeout: ef.timeout, MaxSessions: ef.maxSessions, MaxPerTenant: ef.perEach, Logger: ef.log,
+		ValidateContext: ef.policy.Validate, Identify: daemon.ImportIdentity(st.Keyring().Name),
 	})
 }

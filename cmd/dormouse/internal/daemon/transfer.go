@@ -22,7 +22,7 @@ var ErrExportKey = errors.New("want a key of 32 bytes: 64 hexadecimal digits, or
 
 // ReadExportKey reads the key of the encrypted export from a file.
 func ReadExportKey(path string) ([]byte, error) {
-	data, err := os.ReadFile(path)
+	data, err := os.ReadFile(path) //nolint:gosec // the operator names it
 	if err != nil {
 		return nil, fmt.Errorf("export key: %w", err)
 	}
