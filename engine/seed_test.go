@@ -119,7 +119,13 @@ func TestEachSessionState(t *testing.T) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
-	_, _, err = read(strings.NewReader(`["` + strings.Repeat("x", 5<<20) + `"]`))
+	for _, size := range []int{3 << 20, 1 << 20, 100_000} {
+		many := "[" + strings.Repeat(`{"sessionId":"`+strings.Repeat("x", size)+`"},`, 9) + "{}]"
+		if ids, malformed, err := read(strings.NewReader(many)); err != nil || len(ids) != 10 || malformed != 1 {
+			t.Errorf("entries of %d bytes: %d, %d malformed, %v", size, len(ids), malformed, err)
+		}
+	}
+	_, _, err = read(strings.NewReader(`["` + strings.Repeat("x", 9<<20) + `"]`))
 	wantErr(t, err, journal.ErrTooLarge)
 	broken := errors.New("broken")
 	_, _, err = read(io.MultiReader(bytes.NewReader(file[:400]), iotest.ErrReader(broken)))

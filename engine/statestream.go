@@ -22,9 +22,9 @@ func EachSessionState(r io.Reader, fn func(SessionState) error) error {
 	if t, err := dec.Token(); err != nil || t != json.Delim('[') {
 		return streamError(err, in, "want a JSON array")
 	}
-	for dec.More() {
+	for in.N = maxState; dec.More(); in.N = maxState {
 		var s SessionState
-		in.N = maxState
+		in.N = maxState // the decoder may have read ahead
 		if err := dec.Decode(&s); err != nil {
 			return streamError(err, in, "not JSON, or cut off")
 		}
@@ -32,7 +32,6 @@ func EachSessionState(r io.Reader, fn func(SessionState) error) error {
 			return err
 		}
 	}
-	in.N = maxState
 	if _, err := dec.Token(); err != nil {
 		return streamError(err, in, "not JSON, or cut off")
 	}
