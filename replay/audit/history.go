@@ -26,6 +26,8 @@ type Query struct {
 	// Verdicts folds the whole journal alongside, so that entries say what became of their events. It opens
 	// every batch from the first one on, and fails with replay.ErrNeedsSnapshot if those are gone.
 	Verdicts bool
+	// Tolerant passes over messages that are missing, for who looks for something that is elsewhere. Not with Verdicts.
+	Tolerant bool
 	// Losses are the accepted losses, all of them: what they name is passed over.
 	Losses []journal.Loss
 }
@@ -61,7 +63,16 @@ func History(ctx context.Context, src replay.Source, op replay.Opener, q Query, 
 	if !q.Follow && after >= r.end {
 		return nil
 	}
-	err = src.Read(ctx, after, r.take)
+	for {
+		err = src.Read(ctx, after, r.take)
+		gap, missing := errors.AsType[*journal.GapError](err)
+		if !missing || !q.Tolerant || q.Verdicts {
+			break
+		}
+		if after = gap.Next - 1; !q.Follow && after >= r.end {
+			return nil
+		}
+	}
 	if errors.Is(err, journal.ErrStop) {
 		return nil
 	}

@@ -38,7 +38,7 @@ func (b *Backend) resolve(ctx context.Context, text string) (journal.Ref, error)
 }
 
 func (b *Backend) searchHistory(ctx context.Context, text string, found map[journal.Ref]bool) error {
-	q := audit.Query{Kinds: []journal.Kind{journal.KindCreated}}
+	q := audit.Query{Kinds: []journal.Kind{journal.KindCreated}, Tolerant: true}
 	if ref, err := journal.ParseRef(text); err == nil {
 		q.Session = &ref
 	}

@@ -160,7 +160,7 @@ func (b *Backend) lastEvents(ctx context.Context, ref journal.Ref, n int) ([]Eve
 	last := newTail[Event](max(n, 1))
 	var created *journal.Created
 	over := false
-	err := b.History(ctx, audit.Query{Session: &ref}, func(en audit.Entry) error {
+	err := b.History(ctx, audit.Query{Session: &ref, Tolerant: true}, func(en audit.Entry) error {
 		if c := en.Event.Created; c != nil {
 			created = c
 		}

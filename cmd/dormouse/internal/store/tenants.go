@@ -95,7 +95,7 @@ func (c *census) labels(ctx context.Context, s *Store) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	q := audit.Query{Kinds: []journal.Kind{journal.KindCreated}}
+	q := audit.Query{Kinds: []journal.Kind{journal.KindCreated}, Tolerant: true}
 	return s.History(ctx, q, func(en audit.Entry) error {
 		x := en.Event.Created
 		if x == nil || !missing[x.Tenant] {
