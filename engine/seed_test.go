@@ -167,3 +167,32 @@ func TestImportedSessionOfATokensTenant(t *testing.T) {
 		h.unknown(made, placed(alice()))
 	})
 }
+
+// FuzzEachSessionState: both readers take the same arrays, and find the same in them.
+func FuzzEachSessionState(f *testing.F) {
+	for _, s := range []string{"[]", "[null,5]", "[] []", `[{"sessionId":"a"}{}]`, `[{"sessionId":"good-session-000001","metadata":{"createdAt":"2025-11-24T10:30:00.000Z","lastAccess":"2025-11-24T17:15:32.000Z"},"context":{"n8nApiUrl":"https://one.example","n8nApiKey":"k"}}]`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		want, wantErr := engine.DecodeSessionStates(bytes.NewReader(data), 1<<20)
+		var got []engine.SessionState
+		err := engine.EachSessionState(bytes.NewReader(data), func(s engine.SessionState) error {
+			got = append(got, s)
+			return nil
+		})
+		if (err == nil) != (wantErr == nil) {
+			t.Fatalf("%v, and %v in one piece", err, wantErr)
+		}
+		if err != nil {
+			return
+		}
+		if len(got) != len(want) {
+			t.Fatalf("%d states, and %d in one piece", len(got), len(want))
+		}
+		for i := range got {
+			if got[i].SessionID != want[i].SessionID || got[i].Malformed() != want[i].Malformed() {
+				t.Errorf("state %d differs", i)
+			}
+		}
+	})
+}

@@ -1,0 +1,104 @@
+package control_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"strings"
+	"testing"
+
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/control"
+	"github.com/dormouse-mcp/dormouse/engine"
+	"github.com/dormouse-mcp/dormouse/journal"
+)
+
+func TestExport(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	broken := errors.New("broken")
+	clients(t, f, func(t *testing.T, c *control.Client) {
+		t.Helper()
+		const n = 3000
+		fail := error(nil)
+		f.backend.Transfer.Export = func(_ context.Context, fn func([]byte) error) (int, error) {
+			for i := range n {
+				if err := fn(fmt.Appendf(nil, `{"n":%d,"html":"<&>"}`, i)); err != nil {
+					return i, err
+				}
+			}
+			return n, fail
+		}
+		i := 0
+		got, err := c.Export(t.Context(), func(state []byte) error {
+			if want := fmt.Sprintf(`{"n":%d,"html":"<&>"}`, i); string(state) != want {
+				return fmt.Errorf("got %s, want %s", state, want)
+			}
+			i++
+			return nil
+		})
+		if err != nil || got != n || i != n {
+			t.Errorf("%d of %d: %v", got, i, err)
+		}
+		if _, err := c.Export(t.Context(), func([]byte) error { return broken }); !errors.Is(err, broken) {
+			t.Errorf("the caller's error: %v", err)
+		}
+		fail = errors.New("the journal is out of reach")
+		if _, err := c.Export(t.Context(), func([]byte) error { return nil }); err == nil || err.Error() != fail.Error() {
+			t.Errorf("the backend's error at the end: %v", err)
+		}
+		f.backend.Transfer.Export = func(context.Context, func([]byte) error) (int, error) {
+			return 0, &control.RefusedError{Err: fail, Hint: "do so"}
+		}
+		_, err = c.Export(t.Context(), func([]byte) error { return nil })
+		if a, ok := errors.AsType[*control.APIError](err); !ok || a.Hint != "do so" {
+			t.Errorf("refused: %v", err)
+		}
+	})
+}
+
+// many is an array that is far larger than what any pipe between here and there holds.
+func many(n int) string {
+	one := `{"sessionId":"` + strings.Repeat("x", 1000) + `"},`
+	return "[" + strings.Repeat(one, n-1) + one[:len(one)-1] + "]"
+}
+
+func TestRestore(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	clients(t, f, func(t *testing.T, c *control.Client) {
+		t.Helper()
+		stopAt, fail := 1<<30, error(nil)
+		f.backend.Transfer.Restore = func(_ context.Context, states iter.Seq[engine.SessionState]) (r engine.RestoreResult, err error) {
+			for range states {
+				if r.Restored == stopAt {
+					break
+				}
+				r.Restored++
+			}
+			return r, fail
+		}
+		const n = 5000
+		if r, err := c.Restore(t.Context(), strings.NewReader(many(n))); err != nil || r.Restored != n {
+			t.Errorf("%+v, %v", r, err)
+		}
+		// It breaks off with most of the body unread: nobody may wait for the rest.
+		stopAt, fail = 7, journal.ErrUnavailable
+		if _, err := c.Restore(t.Context(), strings.NewReader(many(n))); err == nil || !strings.Contains(err.Error(), "7 sessions were restored before") {
+			t.Errorf("out of reach: %v", err)
+		}
+		stopAt, fail = 1<<30, nil
+		if _, err := c.Restore(t.Context(), strings.NewReader(many(n)[:1_000_000])); err == nil || !strings.Contains(err.Error(), "cut off") {
+			t.Errorf("cut off: %v", err)
+		}
+		broken := io.MultiReader(strings.NewReader("["), brokenReader{})
+		if _, err := c.Restore(t.Context(), broken); err == nil {
+			t.Error("a body that cannot be read is taken")
+		}
+	})
+}
+
+type brokenReader struct{}
+
+func (brokenReader) Read([]byte) (int, error) { return 0, errors.New("broken") }
