@@ -22,7 +22,7 @@ func TestExport(t *testing.T) {
 		t.Helper()
 		const n = 3000
 		fail := error(nil)
-		f.backend.Transfer.Export = func(_ context.Context, fn func([]byte) error) (int, error) {
+		f.backend.Export = func(_ context.Context, fn func([]byte) error) (int, error) {
 			for i := range n {
 				if err := fn(fmt.Appendf(nil, `{"n":%d,"html":"<&>"}`, i)); err != nil {
 					return i, err
@@ -48,7 +48,7 @@ func TestExport(t *testing.T) {
 		if _, err := c.Export(t.Context(), func([]byte) error { return nil }); err == nil || err.Error() != fail.Error() {
 			t.Errorf("the backend's error at the end: %v", err)
 		}
-		f.backend.Transfer.Export = func(context.Context, func([]byte) error) (int, error) {
+		f.backend.Export = func(context.Context, func([]byte) error) (int, error) {
 			return 0, &control.RefusedError{Err: fail, Hint: "do so"}
 		}
 		_, err = c.Export(t.Context(), func([]byte) error { return nil })
@@ -70,7 +70,7 @@ func TestRestore(t *testing.T) {
 	clients(t, f, func(t *testing.T, c *control.Client) {
 		t.Helper()
 		stopAt, fail := 1<<30, error(nil)
-		f.backend.Transfer.Restore = func(_ context.Context, states iter.Seq[engine.SessionState]) (r engine.RestoreResult, err error) {
+		f.backend.Restore = func(_ context.Context, states iter.Seq[engine.SessionState]) (r engine.RestoreResult, err error) {
 			for range states {
 				if r.Restored == stopAt {
 					break
