@@ -69,17 +69,24 @@ func troubled(w *world, seed uint64) {
 	})
 }
 
-// Crashes, lost answers, late messages, repeated deliveries and restarts are no damage.
+// Crashes, lost answers, late messages, repeated deliveries, restarts and trims behind a snapshot are no damage.
 func TestLawNoFalseAlarm(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		w := newWorld(rt)
 		troubled(w, rapid.Uint64().Draw(rt, "seed"))
-		for _, r := range history(rt, w) {
-			r.crash()
+		for range rapid.IntRange(1, 3).Draw(rt, "trims") {
+			for _, r := range history(rt, w) {
+				r.crash()
+			}
+			w.whole()
+			w.start("z").stop()
+			w.whole()
+			bounds, err := w.journal.Bounds(context.Background())
+			w.must(err)
+			held := journal.Seq(rapid.Uint64Range(uint64(w.held), uint64(bounds.Last)).Draw(rt, "snapshot"))
+			w.trim(held, journal.Seq(rapid.Uint64Range(0, uint64(bounds.Last)+1).Draw(rt, "trim")))
+			w.whole()
 		}
-		w.whole()
-		w.start("z").stop()
-		w.whole()
 	})
 }
 

@@ -28,6 +28,36 @@ type world struct {
 	keys    *seal.Keyring
 	opener  *seal.BatchOpener
 	names   int // of sessions
+
+	archive []journal.Message // what was there before it was trimmed
+	held    journal.Seq       // up to where there is a snapshot; zero: none
+}
+
+// trim takes a snapshot of the first messages and takes away some of those.
+func (w *world) trim(held, before journal.Seq) {
+	w.t.Helper()
+	bounds, err := w.journal.Bounds(context.Background())
+	w.must(err)
+	for len(w.archive) < int(bounds.Last) {
+		w.archive = append(w.archive, w.stored(journal.Seq(len(w.archive)+1)))
+	}
+	w.held = max(w.held, held)
+	w.must(w.journal.Trim(context.Background(), min(before, w.held+1)))
+}
+
+// snapshot returns what it holds; nil if there is none.
+func (w *world) snapshot() *replay.State {
+	w.t.Helper()
+	if w.held == 0 {
+		return nil
+	}
+	s := replay.NewState()
+	for _, m := range w.archive[:w.held] {
+		b, err := w.opener.Open(m.Data)
+		w.must(err)
+		w.must(s.Apply(m, b))
+	}
+	return s
 }
 
 func newWorld(t tb) *world {
@@ -57,7 +87,7 @@ func (w *world) boot(name journal.ReplicaID) (*replica, error) {
 	w.t.Helper()
 	losses, marks := w.known()
 	follower, err := replay.Follow(context.Background(), replay.FollowOptions{
-		Source: w.journal, Opener: w.opener, Journal: w.journal.ID(), Losses: losses, Marks: marks,
+		Source: w.journal, Opener: w.opener, Journal: w.journal.ID(), Losses: losses, Marks: marks, State: w.snapshot(),
 	})
 	if err != nil {
 		return nil, err
@@ -152,7 +182,7 @@ func (w *world) verify(headersOnly bool) *audit.Report {
 func (w *world) tryVerify(headersOnly bool) (*audit.Report, error) {
 	w.t.Helper()
 	losses, marks := w.known()
-	o := audit.VerifyOptions{Source: w.journal, Opener: w.opener, Journal: w.journal.ID(), Losses: losses, Marks: marks}
+	o := audit.VerifyOptions{Source: w.journal, Opener: w.opener, Journal: w.journal.ID(), Losses: losses, Marks: marks, State: w.snapshot()}
 	if headersOnly {
 		o.Opener = nil
 	}
