@@ -77,8 +77,10 @@ func (e *BlockError) Error() string {
 
 // loses reports whether any message is lost there: not if something was half written, and then written again.
 func (e *BlockError) loses() bool {
-	return slices.ContainsFunc(e.Faults, func(f BlockFault) bool { return f.After != f.Before+1 })
+	return slices.ContainsFunc(e.Faults, func(f BlockFault) bool { return f.loses() })
 }
+
+func (f *BlockFault) loses() bool { return f.After != f.Before+1 }
 
 // Is makes it journal.ErrDamaged.
 func (e *BlockError) Is(target error) bool { return target == journal.ErrDamaged }
@@ -258,15 +260,19 @@ func (r *records) at(offset int) (seq uint64, size int, ok bool) {
 // farthest is how many messages may be lost in one place of a block.
 const farthest = 1 << 24
 
-// resume returns where the next good record begins, and its sequence; or -1.
+// resume returns where the next good record begins, and its sequence, zero if it is a removal; or -1.
 func (r *records) resume(offset int, before journal.Seq) (int, journal.Seq) {
 	for ; offset+recordLeast <= len(r.data); offset++ {
-		seq := journal.Seq(binary.LittleEndian.Uint64(r.data[offset+4:]) &^ (recordErased | recordRemoved))
+		raw := binary.LittleEndian.Uint64(r.data[offset+4:])
+		seq := journal.Seq(raw &^ (recordErased | recordRemoved))
 		// Nearly every wrong place is ruled out here, without hashing.
 		if before > 0 && seq > before+farthest {
 			continue
 		}
 		if _, _, ok := r.at(offset); ok {
+			if raw&recordRemoved != 0 {
+				seq = 0 // that of any message before
+			}
 			return offset, seq
 		}
 	}

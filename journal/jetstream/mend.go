@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -90,10 +91,16 @@ func (s *Server) lookAtBlocks() error {
 	if err != nil {
 		return err
 	}
+	s.mended = e.Faults
 	for i := range e.Faults {
 		s.o.Logger.Warn().Stringer("fault", &e.Faults[i]).Str("kept", kept).Msg("a damaged block file was mended: what is not damaged stays")
 	}
 	return nil
+}
+
+// Mended returns the damaged parts of block files that were taken out at the start, those aside that held no message.
+func (s *Server) Mended() []BlockFault {
+	return slices.DeleteFunc(slices.Clone(s.mended), func(f BlockFault) bool { return !f.loses() })
 }
 
 // leaveClean notes that the store needs no look at the next start.

@@ -215,6 +215,44 @@ func TestMendKnowsErasedMessages(t *testing.T) {
 	}
 }
 
+// A message that is damaged before the removal of an older one is not said to stand before that older one.
+func TestBlockFaultBeforeARemoval(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	e := start(t, dir)
+	name := keyName()
+	for _, id := range []journal.KeyID{"a", "b", "c"} {
+		name.Key = id
+		if err := e.Keys().Create(t.Context(), name, bytes.Repeat([]byte(id), 61)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	name.Key = "a"
+	if err := e.Keys().Delete(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
+	e.stop()
+	unclean(t, dir)
+	paths, err := filepath.Glob(filepath.Join(dir, "jetstream", "*", "streams", "DORMOUSE_KEYS", "msgs", "*.blk"))
+	if err != nil || len(paths) != 1 {
+		t.Fatal(paths, err)
+	}
+	data, err := os.ReadFile(paths[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(data, bytes.Repeat([]byte("c"), 61))
+	data[at] ^= 1
+	if err := os.WriteFile(paths[0], data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = jetstream.StartServer(jetstream.ServerOptions{Dir: dir})
+	damage, ok := errors.AsType[*jetstream.BlockError](err)
+	if !ok || len(damage.Faults) != 1 || damage.Faults[0].Before != 2 || damage.Faults[0].After != 0 {
+		t.Fatalf("%v", err)
+	}
+}
+
 func flipAt(place float64) func([]byte) []byte {
 	return func(d []byte) []byte {
 		d[int(place*float64(len(d)))] ^= 4

@@ -113,6 +113,9 @@ func Open(ctx context.Context, nc *nats.Conn, o Options) (*Journal, error) {
 	return j, nil
 }
 
+// Batches returns the name of the stream of batches.
+func (j *Journal) Batches() string { return strings.ToUpper(j.prefix) + "_BATCHES" }
+
 // ID names the journal.
 func (j *Journal) ID() journal.ID { return j.id }
 

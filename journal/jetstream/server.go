@@ -68,7 +68,8 @@ type Server struct {
 	ending  chan struct{} // closed by Shutdown
 	repairs sync.WaitGroup
 
-	suspect atomic.Bool // the server reported an error that nobody has looked at
+	mended  []BlockFault // at the start
+	suspect atomic.Bool  // the server reported an error that nobody has looked at
 
 	mu      sync.Mutex
 	nats    *server.Server // nil while there is none

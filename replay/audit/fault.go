@@ -29,6 +29,8 @@ const (
 	FaultEnds FaultKind = "ends-early"
 	// FaultGone: the stream itself is gone, or the server no longer takes it for one.
 	FaultGone FaultKind = "gone"
+	// FaultBlock: a part of the store's files is damaged that holds none of the batches reported as missing.
+	FaultBlock FaultKind = "block"
 	// FaultKey: a tenant's data key is not as it must be.
 	FaultKey FaultKind = "tenant-key"
 	// FaultUntold: a loss is recorded as accepted, and no event says so.
@@ -133,6 +135,8 @@ func (f *Fault) Hint() string {
 		return "bring the key stream back from a backup; until then these sessions cannot wake. `dormouse serve --accept-loss` closes them"
 	case FaultGone:
 		return "bring the folder back from a backup; `dormouse serve --accept-loss` makes the stream anew over what is left of its files, and goes on from there"
+	case FaultBlock:
+		return "bring the folder back from a backup; `dormouse serve --accept-loss` takes the damaged part out and keeps the rest. Without it, a start after a crash is refused"
 	case FaultUntold:
 		return "if an operator accepted it, start `dormouse serve` once, which journals that; if nobody did, somebody tampers with the store"
 	case FaultEnds:

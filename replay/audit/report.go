@@ -93,7 +93,7 @@ func (r *Report) Losses() []journal.Loss {
 		f := &r.Faults[i]
 		kind, from, to := journal.LossHole, f.From, f.To
 		switch f.Kind {
-		case FaultKey, FaultUntold, FaultGone:
+		case FaultKey, FaultUntold, FaultGone, FaultBlock:
 			continue
 		case FaultChanged:
 			kind, to = journal.LossChange, max(f.To, f.Noticed)

@@ -125,7 +125,7 @@ func journalHint(err error) string {
 	case errors.Is(err, journal.ErrKeyMissing), errors.Is(err, journal.ErrWrongKey), errors.Is(err, store.ErrNoKeys):
 		return "this keyring does not fit the journal: bring the right one back"
 	case errors.Is(err, journal.ErrDamaged), errors.Is(err, store.ErrOtherJournal):
-		return "keep the folder as it is and bring it back from a backup"
+		return "keep the folder as it is: `dormouse verify` shows every place; bring it back from a backup, or go on without what is lost: `dormouse serve --accept-loss`"
 	default:
 		return ""
 	}

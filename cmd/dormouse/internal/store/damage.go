@@ -190,6 +190,16 @@ func (s *Store) tellLosses(ctx context.Context) error {
 			Replica: s.o.Replica, Text: "the journal's streams were made anew over what was left of their files",
 		}})
 	}
+	if s.server != nil {
+		mended := s.server.Mended()
+		for i := range mended {
+			if mended[i].Stream != s.Journal.Batches() { // those are losses
+				events = append(events, journal.Event{Kind: journal.KindLossAccepted, At: now, Note: &journal.Note{
+					Replica: s.o.Replica, Text: clip("taken out of a block file: " + mended[i].String()),
+				}})
+			}
+		}
+	}
 	for len(events) > 0 {
 		n := min(len(events), 100)
 		at, err := s.Committer.Append(ctx, events[:n]...)

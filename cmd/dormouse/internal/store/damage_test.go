@@ -337,6 +337,18 @@ func (sc *scene) judge(want string, kept int) {
 	}
 }
 
+// Damage that costs no batch and no key stops a start after a crash, and so verify names it too.
+func TestDamageBesideTheBatches(t *testing.T) {
+	t.Parallel()
+	sc := newScene(t)
+	sc.flip("DORMOUSE_MARKS", "msgs/*.blk", 0.25)
+	if got := faults(sc.verify()); got != "block the store" {
+		t.Errorf("after a shutdown in order, verify names %q", got)
+	}
+	sc.remove("jetstream.clean")
+	sc.judge("block the store", 2*sessionsEach)
+}
+
 // With the wrong keyring nothing is ever taken for damage, even if losses are accepted.
 func TestWrongKeyringIsNoDamage(t *testing.T) {
 	t.Parallel()
