@@ -81,7 +81,7 @@ func TestLawNoFalseAlarm(t *testing.T) {
 			w.whole()
 			w.start("z").stop()
 			w.whole()
-			bounds, err := w.journal.Bounds(context.Background())
+			bounds, err := w.journal.Bounds(t.Context())
 			w.must(err)
 			held := journal.Seq(rapid.Uint64Range(uint64(w.held), uint64(bounds.Last)).Draw(rt, "snapshot"))
 			w.trim(held, journal.Seq(rapid.Uint64Range(0, uint64(bounds.Last)+1).Draw(rt, "trim")))
