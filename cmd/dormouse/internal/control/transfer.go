@@ -127,9 +127,15 @@ func (c *Client) Restore(ctx context.Context, r io.Reader) (out engine.RestoreRe
 		<-done
 	}()
 	res, err := c.send(ctx, http.MethodPost, "/v1/restore", body)
-	if err != nil {
+	if _, answered := errors.AsType[*APIError](err); answered {
 		return out, err
 	}
-	defer res.Body.Close()
-	return out, json.NewDecoder(res.Body).Decode(&out)
+	if err == nil {
+		defer res.Body.Close()
+		err = json.NewDecoder(res.Body).Decode(&out)
+	}
+	if err != nil {
+		return out, fmt.Errorf("it broke off; what was restored before is durable, and restoring the file again goes on: %w", err)
+	}
+	return out, nil
 }
