@@ -34,6 +34,9 @@ func stored(t *testing.T, dir string, n int) (blockFile string, w journal.Writer
 	return blocks[0], w
 }
 
+// lengthOf returns where a block has the length of a message's record: in front of the sequence.
+func lengthOf(block []byte, seq byte) int { return bytes.Index(block, []byte{seq, 0, 0, 0, 0, 0, 0, 0}) - 4 }
+
 // unclean makes a store look as if its server had been killed.
 func unclean(t *testing.T, dir string) {
 	t.Helper()
@@ -77,7 +80,7 @@ func TestMend(t *testing.T) {
 	}{
 		"in a message":   {damage: flipAt(0.45), lost: []journal.Seq{5}, fault: "message 5 is damaged"},
 		"in the first":   {damage: flipAt(0.05), lost: []journal.Seq{1}, fault: "message 1 is damaged"},
-		"in a length":    {damage: func(d []byte) []byte { d[3*len(d)/10+1] ^= 0x10; return d }, lost: []journal.Seq{4}, fault: "message 4 is damaged"},
+		"in a length":    {damage: func(d []byte) []byte { d[lengthOf(d, 4)+1] ^= 0x10; return d }, lost: []journal.Seq{4}, fault: "message 4 is damaged"},
 		"over messages":  {damage: func(d []byte) []byte { clear(d[25*len(d)/100 : 45*len(d)/100]); return d }, lost: []journal.Seq{3, 4, 5}, fault: "messages between 2 and 6 are damaged"},
 		"cut out":        {damage: func(d []byte) []byte { return slices.Delete(d, 25*len(d)/100, 45*len(d)/100) }, lost: []journal.Seq{3, 4, 5}, fault: "messages between 2 and 6 are damaged"},
 		"twice":          {damage: func(d []byte) []byte { return flipAt(0.85)(flipAt(0.15)(d)) }, lost: []journal.Seq{2, 9}, fault: "message 9 is damaged"},

@@ -88,6 +88,7 @@ type Journal struct {
 	guard   Guard
 	log     zerolog.Logger
 	waiting waiting
+	solo    solo
 }
 
 // Open opens the journal that nc reaches. nc should come from [Connect] or [Server.Connect]; it stays the
@@ -153,6 +154,7 @@ func (j *Journal) open(ctx context.Context, o Options) error {
 			batches.name(), batches.id, keys.name(), keys.id)
 	}
 	j.batches, j.keys, j.id = batches.stream, keys.stream, batches.id
+	j.solo.off = batches.stream.CachedInfo().Config.Replicas > 1
 	if !made { // who only reads need not have the right to publish
 		return nil
 	}

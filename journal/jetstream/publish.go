@@ -19,11 +19,26 @@ func (j *Journal) Publish(ctx context.Context, w journal.WriterID, expected jour
 	if err := j.guard.Admit(len(data)); err != nil {
 		return 0, unavailable("publish", err)
 	}
-	return j.publish(ctx, j.subject(w), expected, data)
+	if j.solo.try(w, expected) {
+		seq, err := j.publishIf(ctx, js.ExpectedLastSeqHeader, j.subject(w), expected, data)
+		if !errors.Is(err, journal.ErrConflict) {
+			j.solo.stored(w, seq)
+			return seq, err
+		}
+		j.solo.missed() // somebody else wrote; nothing was stored
+	}
+	seq, err := j.publish(ctx, j.subject(w), expected, data)
+	j.solo.stored(w, seq)
+	return seq, err
 }
 
 // publish stores data on a subject whose last message has sequence expected.
 func (j *Journal) publish(ctx context.Context, subject string, expected journal.Seq, data []byte) (journal.Seq, error) {
+	return j.publishIf(ctx, js.ExpectedLastSubjSeqHeader, subject, expected, data)
+}
+
+// publishIf stores data if what the header names has sequence expected.
+func (j *Journal) publishIf(ctx context.Context, header, subject string, expected journal.Seq, data []byte) (journal.Seq, error) {
 	connected, release := j.whileConnected(ctx)
 	defer release()
 	if !j.nc.IsConnected() {
@@ -31,7 +46,7 @@ func (j *Journal) publish(ctx context.Context, subject string, expected journal.
 	}
 	m := &nats.Msg{
 		Subject: subject,
-		Header:  nats.Header{js.ExpectedLastSubjSeqHeader: {strconv.FormatUint(uint64(expected), 10)}},
+		Header:  nats.Header{header: {strconv.FormatUint(uint64(expected), 10)}},
 		Data:    data,
 	}
 	for pause := time.Millisecond; ; pause *= 2 {

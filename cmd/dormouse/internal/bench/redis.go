@@ -20,6 +20,8 @@ import (
 // redis stores each event by a SET of its own, one connection a caller. It syncs its append-only file
 // before it answers; where the streams sync by default, once a second, which is redis's own default.
 type redis struct {
+	*plainEvents
+
 	proc  *child
 	conns []*redisConn
 }
@@ -39,7 +41,7 @@ func openRedis(ctx context.Context, s *scratch, callers int) (appender, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := new(redis)
+	r := &redis{plainEvents: newPlainEvents()}
 	if r.proc, err = startRedis(ctx, path, filepath.Join(s.dir, "redis"), address, s.sync); err != nil {
 		return nil, err
 	}
@@ -92,16 +94,15 @@ func dialRedis(ctx context.Context, address string) (*redisConn, error) {
 }
 
 func (r *redis) append(_ context.Context, caller int) (int, error) {
-	return 1, r.conns[caller].set(journal.NewSessionID().Ref().String())
+	return 1, r.conns[caller].set(journal.NewSessionID().Ref().String(), r.event())
 }
 
-func (c *redisConn) set(key string) error {
-	var value [sealedBytes]byte
+func (c *redisConn) set(key string, value []byte) error {
 	b := append(c.request[:0], "*3\r\n$3\r\nSET\r\n$"...)
 	b = append(strconv.AppendInt(b, int64(len(key)), 10), "\r\n"...)
 	b = append(append(b, key...), "\r\n$"...)
 	b = append(strconv.AppendInt(b, int64(len(value)), 10), "\r\n"...)
-	c.request = append(append(b, value[:]...), "\r\n"...)
+	c.request = append(append(b, value...), "\r\n"...)
 	if _, err := c.Write(c.request); err != nil {
 		return err
 	}

@@ -2,8 +2,10 @@ package bench
 
 import (
 	"context"
+	"crypto/rand"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	js "github.com/nats-io/nats.go/jetstream"
@@ -11,10 +13,30 @@ import (
 	"github.com/dormouse-mcp/dormouse/journal"
 )
 
+// plainEvents gives a rival its events: as many bytes as Dormouse seals, and as random, because disks and file systems
+// make short work of zeros.
+type plainEvents struct {
+	noise []byte
+	next  atomic.Int64
+}
+
+func newPlainEvents() *plainEvents {
+	e := &plainEvents{noise: make([]byte, poolSize*sealedBytes)}
+	_, _ = rand.Read(e.noise) // never fails
+	return e
+}
+
+// event returns the bytes of the next event. They must not be changed.
+func (e *plainEvents) event() []byte {
+	at := int(e.next.Add(1)%poolSize) * sealedBytes
+	return e.noise[at : at+sealedBytes]
+}
+
 // bare is the ceiling: group commit of as many bytes an event, and nothing else. What waits when a publish
 // returns goes out with the next one; like the committer, it lets others run before it goes.
 type bare struct {
 	inProcess
+	*plainEvents
 
 	client  js.JetStream
 	subject string
@@ -36,17 +58,20 @@ func openBare(ctx context.Context, s *scratch, _ int) (appender, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &bare{client: client, subject: subject, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	b := &bare{
+		plainEvents: newPlainEvents(), client: client, subject: subject,
+		wake: make(chan struct{}, 1), done: make(chan struct{}),
+	}
 	b.calls.New = func() any { return make(chan error, 1) }
 	go b.run(context.WithoutCancel(ctx))
 	return b, nil
 }
 
 func (b *bare) append(context.Context, int) (int, error) {
-	var event [sealedBytes]byte
+	event := b.event()
 	done := b.calls.Get().(chan error)
 	b.mu.Lock()
-	b.payload = append(b.payload, event[:]...)
+	b.payload = append(b.payload, event...)
 	b.waiting = append(b.waiting, done)
 	b.mu.Unlock()
 	b.rouse()
@@ -119,6 +144,7 @@ func (b *bare) close(context.Context) error {
 // message publishes each event as a message of its own and waits for its acknowledgement.
 type message struct {
 	inProcess
+	*plainEvents
 
 	client  js.JetStream
 	subject string
@@ -126,11 +152,11 @@ type message struct {
 
 func openMessage(ctx context.Context, s *scratch, _ int) (appender, error) {
 	client, subject, err := s.stream(ctx, "message")
-	return &message{client: client, subject: subject}, err
+	return &message{plainEvents: newPlainEvents(), client: client, subject: subject}, err
 }
 
 func (m *message) append(ctx context.Context, _ int) (int, error) {
-	_, err := m.client.Publish(ctx, m.subject, make([]byte, sealedBytes))
+	_, err := m.client.Publish(ctx, m.subject, m.event())
 	return 1, err
 }
 
@@ -142,11 +168,11 @@ type async struct{ message }
 
 func openAsync(ctx context.Context, s *scratch, _ int) (appender, error) {
 	client, subject, err := s.stream(ctx, "async", js.WithPublishAsyncMaxPending(4096))
-	return &async{message{client: client, subject: subject}}, err
+	return &async{message{plainEvents: newPlainEvents(), client: client, subject: subject}}, err
 }
 
 func (a *async) append(context.Context, int) (int, error) {
-	_, err := a.client.PublishAsync(a.subject, make([]byte, sealedBytes), js.WithStallWait(time.Minute))
+	_, err := a.client.PublishAsync(a.subject, a.event(), js.WithStallWait(time.Minute))
 	return 1, err
 }
 
