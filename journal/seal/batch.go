@@ -53,19 +53,17 @@ type BatchSealer struct {
 	mu     sync.Mutex
 	key    journal.KeyID
 	aead   cipher.AEAD
-	halves [2]packer
+	packer packer
 }
 
 // NewBatchSealer returns a sealer under the keyring's current journal key. Its error is
 // journal.ErrKeyMissing.
 func NewBatchSealer(k *Keyring, w journal.WriterID) (*BatchSealer, error) {
-	s := &BatchSealer{writer: w}
-	for i := range s.halves {
-		var err error
-		if s.halves[i], err = newPacker(); err != nil {
-			return nil, err
-		}
+	p, err := newPacker()
+	if err != nil {
+		return nil, err
 	}
+	s := &BatchSealer{writer: w, packer: p}
 	return s, s.Use(k)
 }
 
@@ -97,19 +95,17 @@ func (s *BatchSealer) Encode(h *journal.Header, events []journal.Event) ([]byte,
 	}
 	h.Key, h.Count, h.Refs = s.key, uint32(len(events)), journal.MakeRefFilter(events)
 	h.First, h.Last = span(events)
-	meta, err := s.pack(h.First, events)
+	meta, err := s.packer.pack(h.First, events)
 	if err != nil {
 		return nil, fmt.Errorf("seal batch %d: %w", h.Number, err)
 	}
-	msg := make([]byte, 0, headerRoom+len(h.Key)+len(h.Refs)+nonceSize+binary.MaxVarintLen64+meta.size+meta.sealed+tagSize)
+	msg := make([]byte, 0, headerRoom+len(h.Key)+len(h.Refs)+nonceSize+binary.MaxVarintLen64+len(meta.data)+meta.sealed+tagSize)
 	msg = journal.AppendHeader(msg, h)
 	at := len(msg)
 	msg = msg[:at+nonceSize]
 	_, _ = rand.Read(msg[at:])
 	msg = binary.AppendUvarint(msg, meta.length())
-	for _, part := range meta.parts {
-		msg = append(msg, part...)
-	}
+	msg = append(msg, meta.data...)
 	msg = journal.AppendSealed(msg, events)
 	header, nonce, plain := msg[:at], msg[at:at+nonceSize], msg[at+nonceSize:]
 	return s.aead.Seal(msg[:at+nonceSize], nonce, plain, header), nil

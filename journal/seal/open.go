@@ -79,7 +79,7 @@ func (o *BatchOpener) open(a *journal.Arena, h *journal.Header, data []byte, at 
 	if err != nil {
 		return nil, fmt.Errorf("%w: key %s", journal.ErrWrongKey, h.Key)
 	}
-	meta, rest, err := o.unpack(a, h, plain)
+	meta, rest, err := o.unpack(a, plain)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +87,7 @@ func (o *BatchOpener) open(a *journal.Arena, h *journal.Header, data []byte, at 
 }
 
 // unpack splits the plaintext in metadata and sealed bytes.
-func (o *BatchOpener) unpack(a *journal.Arena, h *journal.Header, plain []byte) (meta, sealed []byte, err error) {
+func (o *BatchOpener) unpack(a *journal.Arena, plain []byte) (meta, sealed []byte, err error) {
 	size, n := binary.Uvarint(plain)
 	if n <= 0 || size>>1 > uint64(len(plain)-n) {
 		return nil, nil, fmt.Errorf("%w: length of the metadata", journal.ErrMalformed)
@@ -96,25 +96,20 @@ func (o *BatchOpener) unpack(a *journal.Arena, h *journal.Header, plain []byte) 
 	if size&1 == 0 {
 		return meta, sealed, nil
 	}
-	meta, err = o.zstd.DecodeAll(meta, a.Bytes(unpackedSize(h, meta)))
+	meta, err = o.zstd.DecodeAll(meta, a.Bytes(unpackedSize(meta)))
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: metadata: %w", journal.ErrMalformed, err)
 	}
 	return meta, sealed, nil
 }
 
-// unpackedSize guesses how large compressed metadata will be, from its first frame: a large batch has another one of
-// about that size.
-func unpackedSize(batch *journal.Header, packed []byte) int {
+// unpackedSize returns how large compressed metadata says it is, or zero. It is a hint and may lie.
+func unpackedSize(packed []byte) int {
 	var h zstd.Header
 	if h.Decode(packed) != nil || !h.HasFCS || h.FrameContentSize > journal.MaxPayload {
 		return 0
 	}
-	size := int(h.FrameContentSize)
-	if batch.Count >= minParallel {
-		size += size + size/8
-	}
-	return size
+	return int(h.FrameContentSize)
 }
 
 func (o *BatchOpener) cipher(k batchKey) (cipher.AEAD, error) {
