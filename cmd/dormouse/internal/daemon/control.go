@@ -17,13 +17,13 @@ func (d *daemon) openControl(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.servers.serve(l, control.Handler(d.backend))
-	d.record = control.Daemon{
+	d.record = control.Daemon{ // before the socket serves: Status reads it
 		PID: os.Getpid(), Started: d.phase.began, Version: d.c.Version, Listen: d.listen.Addr().String(), Control: path,
 	}
 	if d.adminListen != nil {
 		d.record.Admin = d.adminListen.Addr().String()
 	}
+	d.servers.serve(l, control.Handler(d.backend))
 	return control.WriteDaemon(d.c.Store.Dir, d.record)
 }
 
