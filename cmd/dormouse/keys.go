@@ -14,6 +14,7 @@ import (
 )
 
 type keysCmd struct {
+	New    keysNewCmd    `cmd:"" help:"Make a key file: for several replicas, or to keep it apart from the data."`
 	List   keysListCmd   `cmd:"" help:"List the keys of both rings: which are current, how old, what they seal."`
 	Rotate keysRotateCmd `cmd:"" help:"Make new current keys; what tenants' keys are wrapped under goes over to them."`
 	Retire keysRetireCmd `cmd:"" help:"Drop older keys of the tenant ring that nothing is wrapped under any more."`
