@@ -39,6 +39,8 @@ type verifier struct {
 	trimmed  bool
 	opened   int // batches that opened
 	refused  int // batches that did not
+	tally    tally
+	gone     int // the note of sessions that are gone, counted from 1; zero: there is none
 
 	group    []item
 	bytes    int
@@ -124,6 +126,7 @@ func (v *verifier) fold(it *item) error {
 		switch {
 		case err == nil:
 			v.good(it)
+			v.count()
 			return v.marks()
 		case !damaged:
 			return err
@@ -183,6 +186,7 @@ func (v *verifier) good(it *item) {
 	}
 	v.report.Batches++
 	v.report.Events += uint64(h.Count)
+	v.tally.had += uint64(h.Count)
 	for _, i := range v.open {
 		v.report.Faults[i].Before = it.message.Time.Time()
 	}
@@ -230,6 +234,7 @@ func (v *verifier) missing(from, to journal.Seq) error {
 		if err := v.accept(journal.LossHole, max(r[0], v.state.Seq()+1), r[1]); err != nil {
 			return err
 		}
+		v.count()
 	}
 	return nil
 }
@@ -261,7 +266,11 @@ func (v *verifier) lose(it *item, kind FaultKind, what string) error {
 	}
 	v.fault(f)
 	v.open = append(v.open, len(v.report.Faults)-1)
-	return v.accept(journal.LossHole, seq, seq)
+	if err := v.accept(journal.LossHole, seq, seq); err != nil {
+		return err
+	}
+	v.count()
+	return nil
 }
 
 // changed reports that something before a message is not what was written.

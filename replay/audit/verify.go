@@ -88,11 +88,13 @@ func (v *verifier) begin() error {
 	if err := v.state.Accept(v.o.Losses...); err != nil {
 		return err
 	}
+	v.tally.expect(v.o.Marks, v.o.Losses)
 	if first := v.bounds.First; first > v.state.Seq()+1 {
 		if err := v.beginsAt(first); err != nil {
 			return err
 		}
 	}
+	v.count()
 	v.state.Expect(v.o.Marks...)
 	return nil
 }
@@ -130,6 +132,7 @@ func (v *verifier) behindTrim(seq journal.Seq) error {
 	if !v.trimmed || s == nil || s == v.state || seq <= s.Seq() {
 		return nil
 	}
+	held, had := s.Seq(), s.Stats().Events
 	if err := s.Accept(v.o.Losses...); err != nil {
 		return err
 	}
@@ -145,6 +148,8 @@ func (v *verifier) behindTrim(seq journal.Seq) error {
 	}
 	s.Expect(v.o.Marks...)
 	v.state = s
+	v.tally.from(held, had)
+	v.count()
 	return nil
 }
 
@@ -195,13 +200,15 @@ func (v *verifier) ends() {
 		Detail: fmt.Sprintf("the stream ends before them, but replica %s had folded them at %v", m.Replica, m.When),
 	}
 	f.Events = f.Batches
-	if had := v.state.Stats().Events; m.Events > had && v.whole && len(v.o.Losses) == 0 && !v.report.HeadersOnly {
-		f.Events = max(f.Events, m.Events-had)
+	v.fault(f)
+	v.tally.marks = slices.DeleteFunc(v.tally.marks, func(x journal.Mark) bool { return x.Seq != m.Seq })
+	if n := len(v.tally.marks); n > 0 && (!v.trimmed || v.state == v.o.State) {
+		v.compare(&v.tally.marks[n-1])
+		return
 	}
 	if n := uint64(v.state.Len()); m.Sessions > n && !v.report.HeadersOnly {
-		f.Sessions = m.Sessions - n
+		v.report.Faults[len(v.report.Faults)-1].Sessions = m.Sessions - n
 	}
-	v.fault(f)
 }
 
 // keys looks at the tenants' keys, and whether accepted losses were journaled.

@@ -129,18 +129,28 @@ func (r *replica) append(events ...journal.Event) journal.Position {
 // create makes a session and returns its ref.
 func (r *replica) create() journal.Ref {
 	r.w.t.Helper()
-	r.w.names++
-	ref := replaytest.Ref(r.w.names)
-	now := journal.InstantOf(time.Now())
-	r.append(journal.Event{Kind: journal.KindCreated, Ref: ref, At: now, Created: &journal.Created{
-		Source: journal.SourceClient, ID: journal.Sealed("sealed"), Tenant: journal.TenantID{1}, Key: "k",
-		Timeout: time.Hour, CreatedAt: now, LastAccess: now, Protocol: "2025-11-25",
-	}})
+	var ref journal.Ref
+	r.append(r.w.created(&ref))
 	return ref
 }
 
+// created is a new session's event. It sets its ref.
+func (w *world) created(ref *journal.Ref) journal.Event {
+	w.names++
+	*ref = replaytest.Ref(w.names)
+	now := journal.InstantOf(time.Now())
+	return journal.Event{Kind: journal.KindCreated, Ref: *ref, At: now, Created: &journal.Created{
+		Source: journal.SourceClient, ID: journal.Sealed("sealed"), Tenant: journal.TenantID{1}, Key: "k",
+		Timeout: time.Hour, CreatedAt: now, LastAccess: now, Protocol: "2025-11-25",
+	}}
+}
+
+func (*world) touched(ref *journal.Ref) journal.Event {
+	return journal.Event{Kind: journal.KindTouched, Ref: *ref, At: journal.InstantOf(time.Now())}
+}
+
 func (r *replica) access(ref journal.Ref) journal.Position {
-	return r.append(journal.Event{Kind: journal.KindTouched, Ref: ref, At: journal.InstantOf(time.Now())})
+	return r.append(r.w.touched(&ref))
 }
 
 // mark writes the high-water mark.
