@@ -126,7 +126,7 @@ func (p *proxy) adopt(ctx context.Context, lost *binding) (*binding, error) {
 		case rec.Upstream != "" || rec.Epoch == 1:
 			b := &binding{epoch: rec.Epoch, id: rec.Upstream}
 			b.proven.Store(p.provenance(lost))
-			b.conn, err = p.w.o.Upstream.Connect(ctx, p.s.Context)
+			b.conn, err = p.w.o.Upstream.Connect(ctx, p.s)
 			return b, err
 		case rec.Replica == p.w.o.Replica && !p.w.claims.underway(p.s.Ref()), time.Now().After(giveUp):
 			return nil, nil
@@ -159,7 +159,7 @@ func (p *proxy) renew(ctx context.Context, who caller) (*binding, error) {
 	if err := p.claim(ctx); err != nil {
 		return nil, err
 	}
-	conn, err := p.w.o.Upstream.Connect(ctx, p.s.Context)
+	conn, err := p.w.o.Upstream.Connect(ctx, p.s)
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}

@@ -25,6 +25,7 @@ const (
 	cursorOpening = 2   // with it, behind the epoch
 	cursorMAC     = 12  // bytes
 	maxCursor     = 600 // bytes of request ID and upstream cursor together; longer ones get no event ID
+	maxEventID    = 4 * (maxCursor + 48 + cursorMAC) / 3
 )
 
 // cursorCodec writes and reads cursors, authenticated and bound to one session. Safe for concurrent use.
@@ -67,6 +68,9 @@ func (c *cursorCodec) encode(ref journal.Ref, at cursor) []byte {
 
 // decode reads an event ID that encode wrote for this session; false: it is not one.
 func (c *cursorCodec) decode(ref journal.Ref, id string) (at cursor, ok bool) {
+	if len(id) > maxEventID {
+		return at, false
+	}
 	b, err := base64.RawURLEncoding.DecodeString(id)
 	if err != nil || len(b) < cursorMAC+3 || b[0] != cursorVersion && b[0] != cursorOpening {
 		return at, false

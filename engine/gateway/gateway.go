@@ -246,7 +246,7 @@ func (w *Waker) farewell(ctx context.Context, r *http.Request, s *engine.Session
 	}
 	st, _ := s.State()
 	return func() {
-		conn, err := w.o.Upstream.Connect(ctx, s.Context)
+		conn, err := w.o.Upstream.Connect(ctx, s)
 		if err != nil {
 			return
 		}

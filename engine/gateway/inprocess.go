@@ -25,8 +25,8 @@ func NewInProcess(factory ServerFactory) *InProcess { return &InProcess{make: fa
 func (p *InProcess) Shared() bool { return false }
 
 // Connect makes a server.
-func (p *InProcess) Connect(ctx context.Context, tenant func(context.Context) (engine.InstanceContext, error)) (Conn, error) {
-	ic, err := tenant(ctx)
+func (p *InProcess) Connect(ctx context.Context, t Tenant) (Conn, error) {
+	ic, err := t.Context(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -16,9 +16,10 @@ import (
 
 // listeners keeps the GET stream of a session: there is one, and the newest wins.
 type listeners struct {
-	mu  sync.Mutex
-	now *listener
-	all sync.WaitGroup
+	mu    sync.Mutex
+	now   *listener
+	ended bool // no more of them
+	all   sync.WaitGroup
 }
 
 // listener is one client's GET.
@@ -30,19 +31,29 @@ type listener struct {
 
 var errReplaced = errors.New("a newer GET stream has taken over")
 
-// join makes l the session's GET stream, once the one before has ended.
-func (ls *listeners) join(ctx context.Context, l *listener) error {
+// join makes l the session's GET stream, once the one before has ended. Whoever has joined must leave, after an error
+// too; false: the runtime is being closed, and l has not joined.
+func (ls *listeners) join(ctx context.Context, l *listener) (bool, error) {
 	ls.mu.Lock()
+	if ls.ended {
+		ls.mu.Unlock()
+		return false, errHibernated
+	}
 	before := ls.now
 	ls.now = l
 	ls.all.Add(1)
 	ls.mu.Unlock()
-	if before == nil {
+	return true, before.giveWay(ctx)
+}
+
+// giveWay ends a stream, if there is one, and waits until it writes no more.
+func (l *listener) giveWay(ctx context.Context) error {
+	if l == nil {
 		return nil
 	}
-	before.cancel(errReplaced)
+	l.cancel(errReplaced)
 	select {
-	case <-before.done:
+	case <-l.done:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -72,18 +83,20 @@ func (ls *listeners) send(event []byte) {
 	}
 }
 
-func (ls *listeners) wait() { ls.all.Wait() }
+// end lets nobody join any more and waits for those who have. A WaitGroup must not grow from zero while it is waited
+// for: hence the flag.
+func (ls *listeners) end() {
+	ls.mu.Lock()
+	ls.ended = true
+	ls.mu.Unlock()
+	ls.all.Wait()
+}
 
 // get serves a GET: the session's own stream, or the rest of an answer that broke off.
 func (p *proxy) get(a *answer, r *http.Request) {
-	var at cursor
-	if id := r.Header.Get(headerLastEventID); id != "" {
-		var ok bool
-		if at, ok = p.w.cursors.decode(p.s.Ref(), id); !ok {
-			refuse(http.StatusBadRequest, codeTransport, "Bad Request: Last-Event-ID is none of this session's").write(a, nil)
-			return
-		}
-	}
+	// An event ID that is none of this session's asks for nothing that could be replayed: the stream begins anew.
+	// Refusing it would end a client's stream for good.
+	at, _ := p.w.cursors.decode(p.s.Ref(), r.Header.Get(headerLastEventID))
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(p.ctx, func() { cancel(errHibernated) })() //nolint:contextcheck // the runtime's end ends it, too
@@ -97,7 +110,11 @@ func (p *proxy) get(a *answer, r *http.Request) {
 // listen is the session's GET stream: keepalives, and what the upstream's own brings.
 func (p *proxy) listen(ctx context.Context, cancel context.CancelCauseFunc, a *answer, r *http.Request, at cursor) {
 	l := &listener{events: make(chan []byte, 16), cancel: cancel, done: make(chan struct{})}
-	err := p.stream.join(ctx, l)
+	joined, err := p.stream.join(ctx, l)
+	if !joined {
+		a.fail(ctx, err, &p.w.o.Logger)
+		return
+	}
 	defer p.stream.leave(l)
 	if err != nil {
 		return

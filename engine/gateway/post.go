@@ -215,7 +215,7 @@ func (g *Gateway) mayInitialize(r *http.Request, c engine.Caller) error {
 
 // create opens an upstream session for a new session of ours; it waits for an upstream that is down.
 func (w *Waker) create(ctx context.Context, r *http.Request, s *engine.Session, init *message) (*initialized, engine.Opened, error) {
-	conn, err := w.o.Upstream.Connect(ctx, s.Context)
+	conn, err := w.o.Upstream.Connect(ctx, s)
 	if err != nil {
 		return nil, engine.Opened{}, err
 	}

@@ -96,7 +96,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Close ends the session's streams and lets go of the connection. The upstream's session stays.
 func (p *proxy) Close() error {
 	p.cancel(errHibernated)
-	p.stream.wait()
+	p.stream.end()
 	b := p.cur.Load()
 	if b == nil {
 		return nil

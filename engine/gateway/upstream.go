@@ -12,17 +12,29 @@ import (
 	"time"
 
 	"github.com/dormouse-mcp/dormouse/engine"
+	"github.com/dormouse-mcp/dormouse/journal"
 )
 
 // Upstream is where MCP requests are answered. Safe for concurrent use.
 type Upstream interface {
-	// Connect returns what answers the requests of one session from now on. tenant opens the session's
-	// instance context; an upstream that needs none must not call it. The gateway closes what it got.
-	Connect(ctx context.Context, tenant func(context.Context) (engine.InstanceContext, error)) (Conn, error)
+	// Connect returns what answers the requests of one session from now on, the first of which is initialize.
+	// The gateway closes what it got. t is nil for requests that belong to no session, which only a shared
+	// upstream is asked for.
+	Connect(ctx context.Context, t Tenant) (Conn, error)
 
 	// Shared reports whether the upstream's sessions outlive this process and are reached from every
 	// replica. One that is not shared is connected anew, and initialized again, at every wake.
 	Shared() bool
+}
+
+// Tenant is the session for which an upstream is connected. *engine.Session is one.
+type Tenant interface {
+	// Ref names the session in logs.
+	Ref() journal.Ref
+
+	// Context opens the session's instance context, which holds credentials; the zero one if it has none. An
+	// upstream that needs none must not ask for it.
+	Context(ctx context.Context) (engine.InstanceContext, error)
 }
 
 // Conn carries one session's HTTP requests to its upstream. RoundTrip is http.RoundTripper's, with a body
@@ -112,7 +124,7 @@ func ReadToken(path string) (string, error) {
 func (u *HTTPUpstream) Shared() bool { return true }
 
 // Connect returns a view of the pool that all sessions share.
-func (u *HTTPUpstream) Connect(context.Context, func(context.Context) (engine.InstanceContext, error)) (Conn, error) {
+func (u *HTTPUpstream) Connect(context.Context, Tenant) (Conn, error) {
 	return httpConn{u}, nil
 }
 
