@@ -98,8 +98,35 @@ func (s stream) Trim(ctx context.Context, before journal.Seq) error {
 	return s.journal.Trim(ctx, before)
 }
 
-// follow folds the journal up to its end, with all that is known of it.
-func (s *Store) follow(ctx context.Context) (err error) {
+// follow folds the journal up to its end, with all that is known of it. Where another replica took a snapshot and
+// trimmed what was just to be read, it begins again with that snapshot.
+func (s *Store) follow(ctx context.Context) error {
+	const attempts = 5
+	for try := 1; ; try++ {
+		before, err := s.Journal.Bounds(ctx)
+		if err != nil {
+			return err
+		}
+		err = s.restore(ctx)
+		if try == attempts || !missing(err) {
+			return err
+		}
+		now, boundsErr := s.Journal.Bounds(ctx)
+		if boundsErr != nil || now.First <= before.First {
+			return err
+		}
+		s.o.Logger.Info().Err(err).Uint64("first", uint64(now.First)).Msg("another replica trimmed the stream meanwhile; restoring once more")
+	}
+}
+
+// missing reports whether messages were not there that a restore had to read.
+func missing(err error) bool {
+	_, gap := errors.AsType[*journal.GapError](err)
+	return gap || errors.Is(err, replay.ErrNeedsSnapshot)
+}
+
+// restore is one attempt of follow.
+func (s *Store) restore(ctx context.Context) error {
 	k, err := s.known(ctx)
 	if err != nil {
 		return err

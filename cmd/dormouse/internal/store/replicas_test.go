@@ -9,6 +9,8 @@ import (
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/store"
 	"github.com/dormouse-mcp/dormouse/journal"
 	"github.com/dormouse-mcp/dormouse/journal/seal"
+	"github.com/dormouse-mcp/dormouse/replay"
+	"github.com/dormouse-mcp/dormouse/replay/snapshot"
 )
 
 // replica is one of several stores on one journal, with a key file of its own.
@@ -16,6 +18,7 @@ type replica struct {
 	*store.Store
 
 	keys  string
+	url   string
 	found chan struct{}
 }
 
@@ -32,7 +35,7 @@ func replicas(t *testing.T) (a, b *replica) {
 	first := seal.GenerateKeyring()
 	start := func(name string) *replica {
 		dir := t.TempDir()
-		r := &replica{keys: filepath.Join(dir, "keys"), found: make(chan struct{}, 1)}
+		r := &replica{keys: filepath.Join(dir, "keys"), url: url, found: make(chan struct{}, 1)}
 		r.give(t, first)
 		r.Store = open(t, store.Options{
 			Dir: dir, Create: true, NATSURL: url, Replica: journal.ReplicaID(name),
@@ -93,6 +96,48 @@ func TestRotateOnSeveralReplicas(t *testing.T) {
 	}
 	if got := keysIn(t, a.Store); got != "j1 older 2, j2 current 5, t1 older 0, t2 current 3" {
 		t.Error(got)
+	}
+}
+
+// TestRestoreOvertaken: while one replica loads a snapshot, another one takes a newer one and trims the stream up to it.
+func TestRestoreOvertaken(t *testing.T) {
+	t.Parallel()
+	a, b := replicas(t)
+	defer closeStore(t, a.Store)
+	k, err := a.KeepSnapshots(t.Context(), snapshot.KeeperOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	take := func() journal.Seq {
+		r, err := k.Take(t.Context())
+		if err != nil {
+			t.Error(err)
+		}
+		return r.Seq
+	}
+	begin(t, a.Store, acme, "acme")
+	take()
+	begin(t, a.Store, globex, "globex")
+	closeStore(t, b.Store)
+	times := 0
+	c := open(t, store.Options{
+		Dir: t.TempDir(), KeyFile: b.keys, NATSURL: b.url, Replica: "c",
+		Progress: func(p replay.Progress) {
+			if p.Seq > 0 || times == 3 {
+				return // the load is over
+			}
+			times++
+			begin(t, a.Store, acme, "acme")
+			if err := a.Journal.Trim(t.Context(), take()+1); err != nil {
+				t.Error(err)
+			}
+		},
+	})
+	defer closeStore(t, c)
+	sessions := 0
+	c.Follower.View(func(s *replay.State) { sessions = s.Len() })
+	if times == 0 || sessions != 2+times {
+		t.Errorf("overtaken %d times, %d sessions", times, sessions)
 	}
 }
 
