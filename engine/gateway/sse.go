@@ -31,13 +31,15 @@ const (
 	hasRetry
 )
 
-// eventReader reads server-sent events one by one. Lines end with LF or CRLF.
+// eventReader reads server-sent events one by one. Lines end with LF, CRLF or CR alone; a CR that does not stand
+// before an LF becomes an LF in what is passed on.
 type eventReader struct {
-	r     *bufio.Reader
-	raw   []byte
-	data  []byte
-	event event
-	limit int
+	r      *bufio.Reader
+	raw    []byte
+	data   []byte
+	event  event
+	limit  int
+	halfLF bool // the last line ended with a CR, of which an LF may be the other half
 }
 
 // readers keeps eventReaders between streams.
@@ -49,7 +51,7 @@ func (rs *readers) get(r io.Reader, limit int) *eventReader {
 		er = &eventReader{r: bufio.NewReaderSize(nil, 16<<10)}
 	}
 	er.r.Reset(r)
-	er.limit = limit
+	er.limit, er.halfLF = limit, false
 	return er
 }
 
@@ -69,7 +71,8 @@ func (er *eventReader) whole() bool {
 		return false
 	}
 	ahead, err := er.r.Peek(n)
-	return err == nil && (bytes.Contains(ahead, []byte("\n\n")) || bytes.Contains(ahead, []byte("\r\n\r\n")))
+	return err == nil && (bytes.Contains(ahead, []byte("\n\n")) || bytes.Contains(ahead, []byte("\r\n\r\n")) ||
+		bytes.Contains(ahead, []byte("\r\r")))
 }
 
 // next returns the next event or block of comments. It returns io.EOF at the end; an event that the end
@@ -107,17 +110,64 @@ func (er *eventReader) next() (*event, error) {
 	return ev, nil
 }
 
-// line appends the next line with its end to raw.
+// line appends the next line with its end to raw. It never waits for what may follow a CR.
 func (er *eventReader) line() error {
 	for {
-		part, err := er.r.ReadSlice('\n')
-		er.raw = append(er.raw, part...)
+		part, err := er.ahead()
+		if err != nil {
+			return err
+		}
+		n, end := lineEnd(part)
+		er.raw = append(append(er.raw, part[:n]...), end...)
+		_, _ = er.r.Discard(n + len(end)) // it is in the buffer
 		if len(er.raw) > er.limit {
 			return errEventTooLarge
 		}
-		if !errors.Is(err, bufio.ErrBufferFull) {
-			return err
+		if len(end) > 0 {
+			er.endLine(end)
+			return nil
 		}
+	}
+}
+
+// ahead returns what is in the buffer, at least one byte.
+func (er *eventReader) ahead() ([]byte, error) {
+	part, err := er.r.Peek(1)
+	if err != nil {
+		return nil, err
+	}
+	if er.halfLF {
+		er.halfLF = false
+		if part[0] == '\n' {
+			_, _ = er.r.Discard(1) // it is in the buffer
+			return er.ahead()
+		}
+	}
+	return er.r.Peek(er.r.Buffered())
+}
+
+// lineEnd returns how long the first line is and what ends it; no end: it goes on.
+func lineEnd(b []byte) (n int, end []byte) {
+	n = bytes.IndexByte(b, '\n')
+	if n < 0 {
+		n = len(b)
+	}
+	switch cr := bytes.IndexByte(b[:n], '\r'); {
+	case cr >= 0 && cr == n-1 && n < len(b):
+		return cr, b[cr : cr+2]
+	case cr >= 0:
+		return cr, b[cr : cr+1]
+	case n < len(b):
+		return n, b[n : n+1]
+	}
+	return n, nil
+}
+
+// endLine deals with a line that a CR alone has ended, as far as can be seen.
+func (er *eventReader) endLine(end []byte) {
+	if len(end) == 1 && end[0] == '\r' {
+		er.raw[len(er.raw)-1] = '\n'
+		er.halfLF = true
 	}
 }
 

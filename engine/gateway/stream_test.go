@@ -318,8 +318,11 @@ func TestCallsInFlightAreSettled(t *testing.T) {
 		l.ended()
 	}
 	other := s.session()
-	if r := s.raw("GET", "", "Accept", "text/event-stream", "Mcp-Session-Id", other, "Last-Event-Id", at); r.status != 400 {
-		t.Errorf("another session's event ID: %d", r.status)
+	for _, foreign := range []string{at, "AQEB", "1", "%", strings.Repeat("A", 50_000)} { // another session's, forged, an upstream's
+		l := s.listen(other, "Last-Event-Id", foreign)
+		if got := l.wait(":"); got != ": ok" || l.resp.StatusCode != 200 {
+			t.Errorf("%.20s: %d %q; want a stream that begins anew", foreign, l.resp.StatusCode, got)
+		}
 	}
 }
 
