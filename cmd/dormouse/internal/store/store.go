@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"path/filepath"
 	"sync/atomic"
 
@@ -39,6 +38,7 @@ type Store struct {
 
 	snapshots snapshots
 	guard     guard
+	promise   jetstream.Promise // of a NATS of the operator's
 }
 
 // Open takes the folder's lock and opens keyring and journal. The caller closes the store.
@@ -74,6 +74,9 @@ func Open(ctx context.Context, o Options) (s *Store, err error) {
 	if err := s.openMarks(ctx, s.o.Create); err != nil {
 		return s, err
 	}
+	if err := s.askPromise(ctx); err != nil {
+		return s, err
+	}
 	return s, s.revive(ctx)
 }
 
@@ -99,7 +102,10 @@ func (s *Store) connectNATS() (err error) {
 		s.lock = nil
 		return errors.Join(err, inUse(s.o.Dir))
 	}
-	s.nc, err = jetstream.Connect(s.o.NATSURL, jetstream.ConnectOptions{CredentialsFile: s.o.NATSCreds, Logger: s.o.Logger})
+	s.nc, err = jetstream.Connect(s.o.NATSURL, jetstream.ConnectOptions{
+		Name: natsName(s.o.Replica), CredentialsFile: s.o.NATSCreds, NKeyFile: s.o.NATSNKey,
+		RootCAs: s.o.NATSCA, CertFile: s.o.NATSCert, KeyFile: s.o.NATSCertKey, Logger: s.o.Logger,
+	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", redacted(s.o.NATSURL), err)
 	}
@@ -209,7 +215,7 @@ func (s *Store) Durability() string {
 	if s.server != nil {
 		return "embedded JetStream, fsync on every commit"
 	}
-	return "NATS at " + redacted(s.o.NATSURL) + ": acknowledged by its servers, whose sync_interval cannot be seen from here"
+	return "NATS at " + redacted(s.o.NATSURL) + ": " + s.promise.String()
 }
 
 // Writable says why nothing can be appended now; nil if it can. Only after Restore.
@@ -250,13 +256,4 @@ func (s *Store) Close(ctx context.Context) error {
 		errs = append(errs, s.lock.Unlock())
 	}
 	return errors.Join(errs...)
-}
-
-// redacted takes a password out of a URL.
-func redacted(raw string) string {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return "an address that is no URL"
-	}
-	return u.Redacted()
 }
