@@ -46,6 +46,8 @@ type BlockFault struct {
 	To     int64 // the one behind the last
 	// Before and After are the messages around it; zero if there are none.
 	Before, After journal.Seq
+
+	gone bool // all that was there had been removed before
 }
 
 func (f *BlockFault) String() string {
@@ -75,12 +77,13 @@ func (e *BlockError) Error() string {
 	return b.String()
 }
 
-// loses reports whether any message is lost there: not if something was half written, and then written again.
+// loses reports whether any message is lost there: not if something was half written, and then written again, nor if
+// all of it had been removed, and only its bytes were still there.
 func (e *BlockError) loses() bool {
 	return slices.ContainsFunc(e.Faults, func(f BlockFault) bool { return f.loses() })
 }
 
-func (f *BlockFault) loses() bool { return f.After != f.Before+1 }
+func (f *BlockFault) loses() bool { return f.After != f.Before+1 && !f.gone }
 
 // Is makes it journal.ErrDamaged.
 func (e *BlockError) Is(target error) bool { return target == journal.ErrDamaged }
@@ -97,6 +100,8 @@ type block struct {
 	data   []byte
 	faults []BlockFault
 	err    error
+
+	removed []journal.Seq // messages that it says were removed, from any block of the stream
 }
 
 // checkBlocks reads the block files of a stopped store and returns those that are damaged, and those that end with no
@@ -134,6 +139,7 @@ func checkBlocks(dir string) (damaged, torn []*block, err error) {
 				f.After = all[i+1].first
 			}
 		}
+		markGone(b, all)
 		switch {
 		case len(b.faults) > 0:
 			damaged = append(damaged, b)
@@ -201,7 +207,9 @@ func (b *block) scan(r *records) {
 	for at := 0; at < len(r.data); {
 		seq, size, ok := r.at(at)
 		if ok {
-			if seq&recordRemoved == 0 {
+			if seq&recordRemoved != 0 {
+				b.removed = append(b.removed, journal.Seq(seq&^(recordErased|recordRemoved)))
+			} else {
 				before = max(before, journal.Seq(seq&^recordErased))
 				b.final = before
 			}

@@ -26,6 +26,9 @@ var (
 	// The message says which setting; an operator has to change it, or choose another prefix.
 	ErrWrongStream = errors.New("stream not fit for a journal")
 
+	// ErrOptions says that options contradict each other. Nothing was connected to.
+	ErrOptions = errors.New("options")
+
 	// ErrDiskFull says that the embedded server's disk has less room than is to stay free. Nothing was
 	// stored. Free some: appends then go on by themselves.
 	ErrDiskFull = errors.New("disk full")

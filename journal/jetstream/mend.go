@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -73,6 +74,7 @@ func (s *Server) lookAtBlocks() error {
 		return fmt.Errorf("data folder: %w", err)
 	}
 	damaged, torn, err := checkBlocks(s.o.Dir)
+	s.tellTorn(torn)
 	if err != nil || len(damaged) == 0 && !s.o.Mend {
 		return err
 	}
@@ -96,6 +98,19 @@ func (s *Server) lookAtBlocks() error {
 		s.o.Logger.Warn().Stringer("fault", &e.Faults[i]).Str("kept", kept).Msg("a damaged block file was mended: what is not damaged stays")
 	}
 	return nil
+}
+
+// tellTorn warns of streams that end with a record of full length that is none. After a loss of power it was being
+// written, and nobody has an acknowledgement of it. If it is damage, the message is lost, and the high-water marks tell.
+func (s *Server) tellTorn(torn []*block) {
+	for _, b := range torn {
+		rest := b.data[b.torn:]
+		if len(rest) < recordLeast || int(binary.LittleEndian.Uint32(rest)&^uint32(recordHeaders)) != len(rest) {
+			continue
+		}
+		s.o.Logger.Warn().Str("stream", b.stream).Uint64("behind", uint64(b.final)).Int64("byte", b.torn).
+			Msg("the last record of a block file does not hold: it was being written when the power went, or it is damaged")
+	}
 }
 
 // Mended returns the damaged parts of block files that were taken out at the start, those aside that held no message.

@@ -85,6 +85,7 @@ type Journal struct {
 	keys    js.Stream
 	id      journal.ID
 	prefix  string
+	wanted  int // replicas
 	guard   Guard
 	log     zerolog.Logger
 	waiting waiting
@@ -106,7 +107,7 @@ func Open(ctx context.Context, nc *nats.Conn, o Options) (*Journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
-	j := &Journal{nc: nc, js: client, prefix: o.Prefix, guard: o.Guard, log: o.Logger}
+	j := &Journal{nc: nc, js: client, prefix: o.Prefix, wanted: o.Replicas, guard: o.Guard, log: o.Logger}
 	go j.waiting.watch(nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)) // until nc is closed
 	if err := j.open(ctx, o); err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -337,16 +338,38 @@ func (sc *scene) judge(want string, kept int) {
 	}
 }
 
-// Damage that costs no batch and no key stops a start after a crash, and so verify names it too.
+// Damage that costs no batch and no key stops a start after a crash, and so verify names it too. Damage in what was
+// superseded is none.
 func TestDamageBesideTheBatches(t *testing.T) {
 	t.Parallel()
 	sc := newScene(t)
-	sc.flip("DORMOUSE_MARKS", "msgs/*.blk", 0.25)
-	if got := faults(sc.verify()); got != "block the store" {
-		t.Errorf("after a shutdown in order, verify names %q", got)
+	s := open(t, store.Options{Dir: sc.dir, Create: true, Replica: "r2"})
+	begin(t, s, journal.TenantID{1}, "tenant")
+	closeStore(t, s)
+	path := sc.file("DORMOUSE_MARKS", "msgs/*.blk")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
 	}
-	sc.remove("jetstream.clean")
-	sc.judge("block the store", 2*sessionsEach)
+	for _, c := range []struct {
+		at   int
+		want string
+	}{
+		{bytes.Index(data, []byte(`"replica":"r1"`)), ""},
+		{bytes.LastIndex(data, []byte(`"replica":"r1"`)), "block the store"},
+	} {
+		data[c.at] ^= 1
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := faults(sc.verify()); got != c.want {
+			t.Errorf("after a shutdown in order, verify names %q, want %q", got, c.want)
+		}
+		sc.remove("jetstream.clean")
+		if c.want != "" {
+			sc.judge(c.want, 2*sessionsEach+1)
+		}
+	}
 }
 
 // With the wrong keyring nothing is ever taken for damage, even if losses are accepted.

@@ -27,10 +27,15 @@ type Options struct {
 	AcceptLoss bool
 
 	// NATSURL leads to a NATS server with JetStream; empty = the embedded one.
-	NATSURL   string
-	NATSCreds string // credentials file; empty = none
-	Replicas  int    // of the streams, where they are made; 0 = 1
-	Prefix    string // of streams and subjects; empty = "dormouse"
+	NATSURL      string
+	NATSCreds    string   // credentials file; empty = none
+	NATSNKey     string   // file with an nkey's seed; empty = none
+	NATSCA       string   // file of the authorities that signed the servers' certificates; empty = the system's
+	NATSCert     string   // client certificate and its key, files; empty = none
+	NATSCertKey  string   //
+	NATSMonitors []string // URLs of servers' monitoring ports, where sync_interval is told
+	Replicas     int      // of the streams, where they are made; 0 = 1
+	Prefix       string   // of streams and subjects; empty = "dormouse"
 
 	// Replica is named in what the store journals by itself; empty = none.
 	Replica journal.ReplicaID
