@@ -35,7 +35,9 @@ func stored(t *testing.T, dir string, n int) (blockFile string, w journal.Writer
 }
 
 // lengthOf returns where a block has the length of a message's record: in front of the sequence.
-func lengthOf(block []byte, seq byte) int { return bytes.Index(block, []byte{seq, 0, 0, 0, 0, 0, 0, 0}) - 4 }
+func lengthOf(block []byte, seq byte) int {
+	return bytes.Index(block, []byte{seq, 0, 0, 0, 0, 0, 0, 0}) - 4
+}
 
 // unclean makes a store look as if its server had been killed.
 func unclean(t *testing.T, dir string) {
