@@ -9,6 +9,7 @@ import (
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/config"
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/console"
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/control"
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/store"
 )
 
 const description = `
@@ -58,6 +59,8 @@ func groups() []kong.Group {
 		{Key: "access", Title: "Who may come in:"},
 		{Key: "limits", Title: "Limits:"},
 		{Key: "storage", Title: "Storage:"},
+		{Key: "nats", Title: "A NATS of your own, in place of the embedded one:"},
+		{Key: "replicas", Title: "Replicas:"},
 		{Key: "general", Title: "General:"},
 	}
 }
@@ -66,6 +69,25 @@ func groups() []kong.Group {
 type storeFlags struct {
 	Data    string `help:"Data folder." default:"${data}" group:"storage"`
 	KeyFile string `help:"Keyring file, instead of <data>/keys. The environment's DORMOUSE_KEYS may hold the keys themselves." placeholder:"FILE" group:"storage"`
+	natsFlags
+}
+
+// natsFlags lead to a NATS of the operator's.
+type natsFlags struct {
+	NATSURL     string   `help:"Keep the journal in this NATS with JetStream: URLs, separated by commas." placeholder:"URL" name:"nats-url" group:"nats"`
+	NATSPrefix  string   `help:"What the names of its streams and subjects begin with: several deployments may share a NATS." placeholder:"NAME" name:"nats-prefix" group:"nats"`
+	NATSCreds   string   `help:"Credentials file for it." placeholder:"FILE" name:"nats-creds" group:"nats"`
+	NATSNKey    string   `help:"File with the seed of an nkey." placeholder:"FILE" name:"nats-nkey" group:"nats"`
+	NATSTLSCA   string   `help:"Authorities that signed the servers' certificates, instead of the system's." placeholder:"FILE" name:"nats-tls-ca" group:"nats"`
+	NATSTLSCert string   `help:"Client certificate." placeholder:"FILE" name:"nats-tls-cert" group:"nats"`
+	NATSTLSKey  string   `help:"Its key." placeholder:"FILE" name:"nats-tls-key" group:"nats"`
+	NATSMonitor []string `help:"URLs of the servers' monitoring ports (http://HOST:8222), comma-separated: what the servers guarantee can then be checked." placeholder:"URL" name:"nats-monitor" group:"nats"`
+}
+
+func (f *natsFlags) fill(o *store.Options) {
+	o.NATSURL, o.Prefix, o.NATSMonitors = f.NATSURL, f.NATSPrefix, f.NATSMonitor
+	o.NATSCreds, o.NATSNKey = f.NATSCreds, f.NATSNKey
+	o.NATSCA, o.NATSCert, o.NATSCertKey = f.NATSTLSCA, f.NATSTLSCert, f.NATSTLSKey
 }
 
 type jsonFlag struct {

@@ -14,10 +14,8 @@ import (
 type doctorCmd struct {
 	storeFlags
 	jsonFlag
-	Upstream  string `help:"Also ask whether this upstream answers; a running daemon's is known." placeholder:"URL" group:"upstream"`
-	NATSURL   string `help:"The journal is in this NATS." placeholder:"URL" name:"nats-url" group:"storage"`
-	NATSCreds string `help:"Credentials file for it." placeholder:"FILE" name:"nats-creds" group:"storage"`
-	NoCopy    bool   `help:"Do not open a copy of a stopped store; then its contents are not checked."`
+	Upstream string `help:"Also ask whether this upstream answers; a running daemon's is known." placeholder:"URL" group:"upstream"`
+	NoCopy   bool   `help:"Do not open a copy of a stopped store; then its contents are not checked."`
 }
 
 // Help implements kong.HelpProvider.
@@ -32,7 +30,6 @@ Example:
 // Run examines.
 func (c *doctorCmd) Run(ctx context.Context, s console.Streams) error {
 	o := doctor.Options{Store: c.options(), Upstream: c.Upstream, NoCopy: c.NoCopy}
-	o.Store.NATSURL, o.Store.NATSCreds = c.NATSURL, c.NATSCreds
 	findings := doctor.Examine(ctx, o)
 	worst := doctor.Worst(findings)
 	if c.JSON {

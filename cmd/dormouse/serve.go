@@ -45,10 +45,8 @@ type serveCmd struct {
 
 	AcceptLoss bool `help:"Where the journal is damaged, go on without what is lost: that is recorded and journaled, and everything that can be proven good is kept. See 'dormouse verify' first." group:"storage"`
 
-	NATSURL      string `help:"Keep the journal in this NATS with JetStream, instead of the embedded one in the data folder." placeholder:"URL" name:"nats-url" group:"storage"`
-	NATSCreds    string `help:"Credentials file for it." placeholder:"FILE" name:"nats-creds" group:"storage"`
-	NATSReplicas int    `help:"Replicas of the streams, when they are made." default:"1" name:"nats-replicas" group:"storage"`
-	ReplicaName  string `help:"Name of this replica in the journal; the host's name by default." placeholder:"NAME" group:"storage"`
+	NATSReplicas int    `help:"Replicas of the streams, when they are made: 1, 3 or 5." enum:"1,3,5" default:"1" name:"nats-replicas" group:"replicas"`
+	ReplicaName  string `help:"Name of this replica in the journal, another one than every other replica's; the host's name by default." placeholder:"NAME" group:"replicas"`
 }
 
 // Help implements kong.HelpProvider.
@@ -82,7 +80,7 @@ func (c *serveCmd) Run(ctx context.Context, root *cli, s console.Streams) error 
 func (c *serveCmd) check() error {
 	for name, n := range map[string]int{
 		"max-sessions": c.MaxSessions - 1, "max-live": c.MaxLive - 1, "max-sessions-per-tenant": c.MaxSessionsPerTenant,
-		"nats-replicas": c.NATSReplicas - 1, "snapshot-events": c.SnapshotEvents - 1, "snapshot-batches": c.SnapshotBatches - 1,
+		"snapshot-events": c.SnapshotEvents - 1, "snapshot-batches": c.SnapshotBatches - 1,
 	} {
 		if n < 0 {
 			return console.Usage(errors.New("--"+name+" is too small"), "leave it out for the default")
@@ -114,7 +112,7 @@ func (c *serveCmd) config() daemon.Config {
 		EveryEvents: c.SnapshotEvents, EveryMessages: c.SnapshotBatches, EveryTime: c.SnapshotEvery.Std(), Retention: c.Retention.Std(),
 	}
 	cfg.Store.Create, cfg.Store.AcceptLoss = true, c.AcceptLoss
-	cfg.Store.NATSURL, cfg.Store.NATSCreds, cfg.Store.Replicas = c.NATSURL, c.NATSCreds, c.NATSReplicas
+	cfg.Store.Replicas = c.NATSReplicas
 	return cfg
 }
 

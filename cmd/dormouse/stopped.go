@@ -17,7 +17,9 @@ import (
 )
 
 func (f *storeFlags) options() store.Options {
-	return store.Options{Dir: f.Data, KeyFile: f.KeyFile, Keys: os.Getenv("DORMOUSE_KEYS")}
+	o := store.Options{Dir: f.Data, KeyFile: f.KeyFile, Keys: os.Getenv("DORMOUSE_KEYS")}
+	f.fill(&o)
+	return o
 }
 
 // openStopped opens the store of a folder on which no daemon runs, and answers from it as the daemon would.

@@ -17,9 +17,7 @@ import (
 type verifyCmd struct {
 	storeFlags
 	jsonFlag
-	NoKeys    bool   `help:"Check headers alone, for which no key is needed: numbers, chains, digests, roots and marks, but not what is inside." name:"no-keys"`
-	NATSURL   string `help:"The journal is in this NATS." placeholder:"URL" name:"nats-url" group:"storage"`
-	NATSCreds string `help:"Credentials file for it." placeholder:"FILE" name:"nats-creds" group:"storage"`
+	NoKeys bool `help:"Check headers alone, for which no key is needed: numbers, chains, digests, roots and marks, but not what is inside." name:"no-keys"`
 }
 
 // Help implements kong.HelpProvider.
@@ -66,7 +64,7 @@ func (c *verifyCmd) report(ctx context.Context, s console.Streams) (*audit.Repor
 		return nil, err
 	}
 	o := c.options()
-	o.NATSURL, o.NATSCreds, o.NoKeys = c.NATSURL, c.NATSCreds, c.NoKeys
+	o.NoKeys = c.NoKeys
 	if c.NATSURL == "" {
 		remove, err := c.copied(s, &o)
 		if err != nil {

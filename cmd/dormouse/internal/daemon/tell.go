@@ -18,8 +18,13 @@ func (d *daemon) tellStore() {
 		d.log.Warn().Str("file", abs(path)).Msg("first start: a new keyring was made. Back it up, apart from the data: without it nobody can read the journal")
 	}
 	l := d.log.Info().Stringer("journal", d.store.Journal.ID())
-	if d.c.Store.NATSURL != "" {
-		l = l.Str("nats", d.c.Store.NATSURL)
+	promise, remote := d.store.Promise()
+	if remote {
+		l = l.Str("durability", d.store.Durability()).Str("server", promise.Version).Str("cluster", promise.Cluster).
+			Int("servers", promise.Servers).Int("replicas", promise.Replicas)
+		for _, w := range promise.Warnings() {
+			d.log.Warn().Msg(w)
+		}
 	} else {
 		l = l.Str("folder", abs(d.c.Store.Dir))
 	}

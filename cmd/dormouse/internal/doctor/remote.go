@@ -31,6 +31,23 @@ func (e *exam) remote(ctx context.Context) {
 	e.ok("journal", "%s: %d batches, %d events, %s restored in %s; the keyring fits",
 		s.Journal.ID(), p.Seq, p.Events, views.Plural(p.Sessions, "session"), console.Short(p.Elapsed))
 	e.tenantKeys(ctx, s)
-	e.add("durability", Warn, "set jetstream { sync_interval: always } in every server's configuration: by default a power cut loses two minutes",
-		"%s", s.Durability())
+	e.promise(s)
+}
+
+// promise tells what the servers guarantee.
+func (e *exam) promise(s *store.Store) {
+	p, ok := s.Promise()
+	if !ok {
+		e.ok("durability", "%s", s.Durability())
+		return
+	}
+	e.ok("NATS", "server %s, cluster %q of %s, streams of %s", p.Version, p.Cluster,
+		views.Plural(p.Servers, "known server"), views.Plural(p.Replicas, "replica"))
+	warnings := p.Warnings()
+	if len(warnings) == 0 {
+		e.ok("durability", "%s", s.Durability())
+	}
+	for _, w := range warnings {
+		e.add("durability", Warn, w, "%s", s.Durability())
+	}
 }

@@ -1,0 +1,27 @@
+package store
+
+import (
+	"context"
+
+	"github.com/dormouse-mcp/dormouse/journal"
+	"github.com/dormouse-mcp/dormouse/journal/jetstream"
+)
+
+// natsName is how the servers' operator sees a replica's connection.
+func natsName(r journal.ReplicaID) string {
+	if r == "" {
+		return "dormouse"
+	}
+	return "dormouse " + string(r)
+}
+
+// askPromise asks a NATS of the operator's what it guarantees.
+func (s *Store) askPromise(ctx context.Context) (err error) {
+	if s.server == nil {
+		s.promise, err = s.Journal.Promise(ctx, s.o.NATSMonitors)
+	}
+	return err
+}
+
+// Promise returns what a NATS of the operator's guarantees; false with the embedded server.
+func (s *Store) Promise() (jetstream.Promise, bool) { return s.promise, s.server == nil }
