@@ -33,7 +33,11 @@ func (j *Journal) OpenMarks(ctx context.Context, replicas int, create bool) (*Ma
 	}
 	if errors.Is(err, js.ErrStreamNotFound) {
 		// Over what may be left of its files, if its definition was damaged.
-		if err := j.renew(ctx, want, j.id); err != nil && !hasCode(err, js.JSErrCodeStreamNameInUse) {
+		b, boundsErr := j.Bounds(ctx)
+		if boundsErr != nil {
+			return nil, boundsErr
+		}
+		if err := j.renew(ctx, want, j.id, b.Last > 0); err != nil && !hasCode(err, js.JSErrCodeStreamNameInUse) {
 			return nil, err
 		}
 		s, err = j.js.Stream(ctx, want.Name)

@@ -42,8 +42,19 @@ func (j *Journal) OpenSnapshots(ctx context.Context, replicas int, create bool) 
 	case f == nil && !create:
 		return nil, fmt.Errorf("snapshots: %w", journal.ErrNoMessage)
 	case f == nil:
-		if f, err = j.ensure(ctx, nil, want, j.id); err != nil {
+		b, err := j.Bounds(ctx)
+		if err != nil {
 			return nil, err
+		}
+		// Over what may be left of its files. Nothing is ever trimmed without a snapshot.
+		if err := j.renew(ctx, want, j.id, b.First > 1); err != nil && !hasCode(err, js.JSErrCodeStreamNameInUse) {
+			return nil, err
+		}
+		if f, err = j.lookUp(ctx, want); err != nil {
+			return nil, err
+		}
+		if f == nil {
+			return nil, fmt.Errorf("%w: stream %s was taken away again", journal.ErrUnavailable, want.Name)
 		}
 	}
 	if f.id != j.id {

@@ -56,6 +56,9 @@ func (s *Store) known(ctx context.Context) (k known, err error) {
 			return k, err
 		}
 	}
+	if s.guard.stream == nil && !s.Fresh {
+		k.notes = append(k.notes, "there is no stream of marks any more: an end of the journal that is lost shows in the folder's mark alone")
+	}
 	m, err := ReadMark(s.o.Dir)
 	switch {
 	case err == nil:
@@ -193,4 +196,17 @@ func (s *Store) revive(ctx context.Context) error {
 		return fmt.Errorf("go on behind snapshot %v: %w", r.Manifest.ID, err)
 	}
 	return nil
+}
+
+// tellRenewals logs which streams were made anew, just now or before.
+func (s *Store) tellRenewals(ctx context.Context, opened time.Time) error {
+	list, err := s.Journal.Renewals(ctx)
+	for _, r := range list {
+		l := s.o.Logger.Info()
+		if !r.When.Before(opened.Truncate(time.Second)) {
+			l = s.o.Logger.Warn()
+		}
+		l.Stringer("renewal", r).Msg("a stream was made anew; see dormouse verify")
+	}
+	return err
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 
 	"github.com/gofrs/flock"
 	"github.com/nats-io/nats.go"
@@ -50,6 +51,7 @@ func Open(ctx context.Context, o Options) (s *Store, err error) {
 		return nil, err
 	}
 	s = &Store{o: o}
+	opened := time.Now()
 	defer func() {
 		if err != nil {
 			_ = s.Close(context.WithoutCancel(ctx))
@@ -77,7 +79,10 @@ func Open(ctx context.Context, o Options) (s *Store, err error) {
 	if err := s.askPromise(ctx); err != nil {
 		return s, err
 	}
-	return s, s.revive(ctx)
+	if err := s.revive(ctx); err != nil || !s.o.Create {
+		return s, err
+	}
+	return s, s.tellRenewals(ctx, opened)
 }
 
 func (s *Store) connect() (err error) {

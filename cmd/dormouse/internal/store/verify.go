@@ -68,10 +68,18 @@ func (s *Store) verify(ctx context.Context, o VerifyOptions) (*audit.Report, err
 		return nil, err
 	}
 	r.Notes = append(append(r.Notes, notes...), k.notes...)
-	if s.guard.renewed {
+	if s.guard.renewed && s.Follower == nil { // restored: it was accepted
 		r.Add(audit.Fault{Kind: audit.FaultGone, Detail: fmt.Sprintf(
 			"the server knows no stream of batches, or none of keys, any more; made anew over what is left of their files, they hold messages %d to %d",
 			bounds.First, bounds.Last)})
+	} else {
+		list, err := s.Journal.Renewals(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, x := range list {
+			r.Notes = append(r.Notes, x.String())
+		}
 	}
 	for _, f := range s.mendedBeside(r) {
 		r.Add(f)
