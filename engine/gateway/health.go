@@ -43,10 +43,11 @@ const (
 	featureEnd
 )
 
-// offer is what is known of a feature. It holds until the upstream is found restarted.
+// offer is what is known of a feature. It holds until the upstream is found restarted, or its time is over.
 type offer struct {
 	known, offered bool
 	since          uint64        // condemned, when it was found out
+	until          time.Time     // zero = no end
 	asking         chan struct{} // held by who is finding out
 }
 
@@ -216,13 +217,16 @@ func (h *health) note(f feature, offered bool) {
 	defer h.mu.Unlock()
 	o := &h.features[f]
 	o.known, o.offered, o.since = true, offered, h.condemned
+	if f == featureStateless {
+		o.until = time.Now().Add(eraHolds)
+	}
 }
 
 func (h *health) offers(f feature) (offered, known bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	o := &h.features[f]
-	return o.offered, o.known && o.since == h.condemned
+	return o.offered, o.known && o.since == h.condemned && (o.until.IsZero() || time.Now().Before(o.until))
 }
 
 // ask reports whether the upstream offers f as far as is known. While nobody knows, one caller at a

@@ -90,6 +90,10 @@ func (g *Gateway) read(buf *bytes.Buffer, a *answer, r *http.Request) *problem {
 // dispatch sends a well-formed body where it belongs.
 func (g *Gateway) dispatch(a *answer, r *http.Request) {
 	ctx, body := r.Context(), a.payload
+	if modern(r, body) {
+		g.stateless(a, r)
+		return
+	}
 	if init := body.only(methodInitialize); init != nil {
 		g.initialize(a, r, init)
 		return
@@ -102,10 +106,6 @@ func (g *Gateway) dispatch(a *answer, r *http.Request) {
 			}, &g.o.Logger)
 			return
 		}
-	}
-	if r.Header.Get(headerVersion) >= versionNext && len(r.Header[headerSession]) == 0 {
-		g.stateless(a, r)
-		return
 	}
 	lease, err := g.acquire(r)
 	if err != nil {
@@ -236,58 +236,4 @@ func (w *Waker) create(ctx context.Context, r *http.Request, s *engine.Session, 
 			return nil, engine.Opened{}, err
 		}
 	}
-}
-
-// stateless passes a request of the protocol without sessions to an upstream that speaks it.
-func (g *Gateway) stateless(a *answer, r *http.Request) {
-	if _, err := g.identify(r); err != nil {
-		a.fail(r.Context(), err, &g.o.Logger)
-		return
-	}
-	if err := g.o.Waker.stateless(a, r); err != nil {
-		a.fail(r.Context(), err, &g.o.Logger)
-	}
-}
-
-func (w *Waker) stateless(a *answer, r *http.Request) error {
-	ctx := r.Context()
-	unsupported := func() error {
-		data, err := json.Marshal(map[string]any{"supported": sessionVersions(), "requested": r.Header.Get(headerVersion)})
-		return errors.Join(err, &problem{status: http.StatusBadRequest, rpcError: rpcError{
-			Code: codeUnsupportedVersion, Message: "This server does not speak this protocol version", Data: data,
-		}})
-	}
-	if !w.o.Upstream.Shared() {
-		return unsupported()
-	}
-	offered, done, err := w.health.ask(ctx, featureStateless)
-	defer done()
-	if err != nil {
-		return err
-	}
-	if !offered {
-		return unsupported()
-	}
-	conn, err := w.o.Upstream.Connect(ctx, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := w.send(ctx, conn, outgoing{
-		method: http.MethodPost, who: callerOf(r), body: a.payload.body, protocol: r.Header.Get(headerVersion),
-	})
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if a.payload.only(methodDiscover) != nil && resp.StatusCode < http.StatusInternalServerError && resp.StatusCode != http.StatusTooManyRequests {
-		w.health.note(featureStateless, resp.StatusCode == http.StatusOK)
-		if resp.StatusCode != http.StatusOK {
-			return unsupported()
-		}
-	}
-	done()
-	copyAnswer(a.Header(), resp.Header)
-	a.WriteHeader(resp.StatusCode)
-	a.cut = copyFlushing(a, resp.Body) != nil
-	return nil
 }

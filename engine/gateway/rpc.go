@@ -16,7 +16,9 @@ const (
 	codeInternal           = -32603
 	codeTransport          = -32000 // the HTTP request is not what MCP's transport asks for
 	codeSessionNotFound    = -32001
-	codeUnsupportedVersion = -32022 // of the 2026-07-28 protocol
+	codeHeaderMismatch     = -32020 // this and the next two are of the 2026-07-28 protocol
+	codeMissingCapability  = -32021
+	codeUnsupportedVersion = -32022
 	codeUnavailable        = -32050 // nothing was executed; try again later
 	codeOutcomeUnknown     = -32051 // the request may have been executed
 	codeSessionLimit       = -32052
@@ -48,8 +50,8 @@ func (e *rpcError) response(id []byte) []byte {
 // problem is an HTTP answer that holds a JSON-RPC error.
 type problem struct {
 	status     int
-	retryAfter int  // seconds; zero = not said
-	challenge  bool // asks for a bearer token
+	retryAfter int    // seconds; zero = not said
+	challenge  string // of WWW-Authenticate; empty = none
 	header     http.Header
 	rpcError
 }
@@ -70,8 +72,8 @@ func (p *problem) write(w http.ResponseWriter, id []byte) {
 		h.Set("Retry-After", strconv.Itoa(p.retryAfter))
 	}
 	maps.Copy(h, p.header)
-	if p.challenge {
-		h.Set("WWW-Authenticate", "Bearer")
+	if p.challenge != "" {
+		h.Set("WWW-Authenticate", p.challenge)
 	}
 	w.WriteHeader(p.status)
 	_, _ = w.Write(body) // the client may be gone: nobody to tell

@@ -1,7 +1,6 @@
 package gateway_test
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -331,38 +330,6 @@ func TestWhoMayUseASession(t *testing.T) {
 	id = s.session("Authorization", "Bearer a")
 	try("same credential", 200, id, "Authorization", "Bearer a")
 	try("another credential", 404, id, "Authorization", "Bearer b")
-}
-
-// Clients of the protocol without sessions ask first; an upstream that does not speak it is asked once.
-func TestStatelessProtocol(t *testing.T) {
-	discover := `{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{}}`
-	t.Run("not spoken", func(t *testing.T) {
-		up := newStubborn(t)
-		s := newSite(t)
-		s.boot(httpUpstream(t, up.door.url()))
-		for range 5 {
-			r := s.raw("POST", discover, post("Mcp-Protocol-Version", "2026-07-28")...)
-			var m struct {
-				Error struct{ Data struct{ Supported []string } }
-			}
-			must(t, json.Unmarshal([]byte(r.body), &m))
-			if r.status != 400 || rpcCode(t, r.body) != -32022 || !slices.Contains(m.Error.Data.Supported, "2025-11-25") {
-				t.Errorf("%d %s", r.status, r.body)
-			}
-		}
-		if up.failures != 1 {
-			t.Errorf("asked %d times", up.failures)
-		}
-	})
-	t.Run("spoken", func(t *testing.T) {
-		srv := newServer(t, mcp.StreamableHTTPOptions{Stateless: true})
-		s := newSite(t)
-		r := s.boot(httpUpstream(t, srv.url()))
-		cs := s.client()
-		if got := call(t, cs, "echo", "x"); got != "x" || cs.ID() != "" || r.engine.SessionInfo().Sessions != 0 {
-			t.Errorf("%q %q", got, cs.ID())
-		}
-	})
 }
 
 // sessionOf opens a session of that protocol version.

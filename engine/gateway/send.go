@@ -27,8 +27,9 @@ type outgoing struct {
 	method      string
 	who         caller
 	body        []byte
-	session     string // the upstream's session ID
-	protocol    string // negotiated version
+	session     string   // the upstream's session ID
+	protocol    string   // negotiated version
+	versions    []string // the client's own version headers instead, as they are
 	lastEventID string
 }
 
@@ -43,6 +44,9 @@ func (w *Waker) send(ctx context.Context, conn Conn, o outgoing) (*http.Response
 	}
 	if o.protocol >= versionJune {
 		header[headerVersion] = []string{o.protocol}
+	}
+	if len(o.versions) > 0 {
+		header[headerVersion] = o.versions
 	}
 	switch o.method {
 	case http.MethodPost:
@@ -138,24 +142,4 @@ func complaint(body []byte) string {
 		return ""
 	}
 	return text(fault, "message")
-}
-
-// copyFlushing copies a stream as it comes.
-func copyFlushing(a *answer, body io.Reader) error {
-	room := make([]byte, 16<<10)
-	for {
-		n, err := body.Read(room)
-		if n > 0 {
-			if _, err := a.Write(room[:n]); err != nil {
-				return nil //nolint:nilerr // the client is gone
-			}
-			a.Flush()
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
 }

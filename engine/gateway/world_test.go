@@ -463,7 +463,7 @@ func readAll(r *http.Request) string {
 func nopBody(s string) io.ReadCloser { return io.NopCloser(strings.NewReader(s)) }
 
 // stream posts and hands on the lines of the answer as they come, until it ends or breaks.
-func (s *site) stream(body, id string, line func(string)) {
+func (s *site) stream(body, id string, line func(string), header ...string) {
 	ctx, cancel := context.WithTimeout(s.tb.Context(), 20*time.Second)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, "POST", s.door.url(), strings.NewReader(body))
@@ -471,7 +471,10 @@ func (s *site) stream(body, id string, line func(string)) {
 		s.tb.Error(err)
 		return
 	}
-	for i, h := 0, post("Mcp-Session-Id", id); i+1 < len(h); i += 2 {
+	if len(header) == 0 {
+		header = post("Mcp-Session-Id", id)
+	}
+	for i, h := 0, header; i+1 < len(h); i += 2 {
 		r.Header.Set(h[i], h[i+1])
 	}
 	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(r)
