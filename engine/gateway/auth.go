@@ -182,9 +182,8 @@ func parseToken(line string) (who Identity, token string, err error) {
 
 // Authenticate looks the bearer token up by its SHA-256, so that the time tells nothing about the tokens.
 func (t *TokenFile) Authenticate(r *http.Request) (Identity, error) {
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	token = strings.TrimSpace(token)
-	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+	token, ok := bearer(r.Header)
+	if !ok {
 		return Identity{}, fmt.Errorf("%w: no bearer token", ErrUnauthenticated)
 	}
 	who, ok := (*t.tokens.Load())[sha256.Sum256([]byte(token))]

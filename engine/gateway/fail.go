@@ -40,6 +40,8 @@ func problemOf(err error) *problem {
 		return soon("The gateway is starting or shutting down")
 	case errors.Is(err, journal.ErrUnavailable), errors.Is(err, journal.ErrOutcomeUnknown), errors.Is(err, journal.ErrClosed):
 		return soon("The session journal is out of reach")
+	case errors.Is(err, ErrAuthUnavailable):
+		return soon("Credentials cannot be checked now")
 	case errors.Is(err, engine.ErrClaimLost):
 		return soon("The session is being taken over by another replica")
 	case errors.Is(err, ErrBadContext):

@@ -20,7 +20,7 @@ type Options struct {
 	Waker  *Waker // the one that Engine has
 
 	// Identify tells who makes a request; Identifier.Identify fits. Its errors are answered 401
-	// (ErrUnauthenticated), 400 (ErrBadContext) or 500. nil = callers are not told apart.
+	// (ErrUnauthenticated), 400 (ErrBadContext), 503 (ErrAuthUnavailable) or 500. nil = callers are not told apart.
 	Identify func(*http.Request) (engine.Caller, error)
 
 	MaxBody int64 // bytes of a request body; 0 = 4 MiB
@@ -221,7 +221,10 @@ func (g *Gateway) identify(r *http.Request) (engine.Caller, error) {
 	c, err := g.o.Identify(r)
 	if errors.Is(err, ErrUnauthenticated) {
 		p := refuse(http.StatusUnauthorized, codeTransport, "Unauthorized")
-		p.challenge = true
+		p.challenge = "Bearer"
+		if how, ok := errors.AsType[*challenge](err); ok {
+			p.challenge = how.header
+		}
 		return c, p
 	}
 	return c, err
