@@ -302,6 +302,10 @@ func (v *verifier) unproven() {
 	if v.whole || v.trimmed || v.state.Proven() >= v.state.Seq() {
 		return
 	}
+	if v.state.Proven() == 0 {
+		v.note("the order of batches could not be compared with what their writers had folded")
+		return
+	}
 	v.note("behind message %d, the order of batches could not be compared with what their writers had folded", v.state.Proven())
 }
 

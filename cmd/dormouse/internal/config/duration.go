@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/alecthomas/kong"
 )
 
 // ErrDuration says that a text is no duration. The message says what would be one.
@@ -34,6 +36,19 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return err
 }
 
+// Decode implements kong.MapperValue. "-5m", which reads as a flag, is answered like any other negative duration.
+func (d *Duration) Decode(ctx *kong.DecodeContext) error {
+	t := ctx.Scan.Peek()
+	if text := t.String(); !t.IsValue() && len(text) > 1 && text[0] == '-' && (text[1] == '.' || text[1] >= '0' && text[1] <= '9') {
+		return d.UnmarshalText([]byte(text))
+	}
+	var text string
+	if err := ctx.Scan.PopValueInto("duration", &text); err != nil {
+		return err
+	}
+	return d.UnmarshalText([]byte(text))
+}
+
 // ParseDuration reads a Go duration or plain milliseconds. It fails with ErrDuration for everything else:
 // an empty text, a negative one, one that does not fit.
 func ParseDuration(s string) (time.Duration, error) {
@@ -45,11 +60,11 @@ func ParseDuration(s string) (time.Duration, error) {
 		return millis(t)
 	}
 	d, err := time.ParseDuration(t)
+	if strings.HasPrefix(t, "-") && (err == nil || strings.Trim(t[1:], "0123456789") == "") {
+		return 0, fmt.Errorf("%w: %q is negative (want 30m, 1h30m, or milliseconds such as 1800000)", ErrDuration, t)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("%w: %q (want 30m, 1h30m, or milliseconds such as 1800000)", ErrDuration, t)
-	}
-	if d < 0 {
-		return 0, fmt.Errorf("%w: %q is negative", ErrDuration, t)
 	}
 	return d, nil
 }

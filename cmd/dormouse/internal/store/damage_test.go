@@ -309,6 +309,11 @@ func (sc *scene) judge(want string, kept int) {
 	if got := faults(r); got != want && (want != "changed" || !strings.HasPrefix(got, "changed")) {
 		t.Errorf("verify names %q, want %q: %s", got, want, r.Verdict)
 	}
+	for i := range r.Faults {
+		if text := r.Verdict + r.Faults[i].String(); strings.Contains(text, "1 to 0") || strings.Contains(text, "knows no") {
+			t.Error(text)
+		}
+	}
 	n, err := sc.start(false)
 	if want == "" {
 		if err != nil || n != kept {

@@ -69,9 +69,7 @@ func (s *Store) verify(ctx context.Context, o VerifyOptions) (*audit.Report, err
 	}
 	r.Notes = append(append(r.Notes, notes...), k.notes...)
 	if s.guard.renewed && s.Follower == nil { // restored: it was accepted
-		r.Add(audit.Fault{Kind: audit.FaultGone, Detail: fmt.Sprintf(
-			"the server knows no stream of batches, or none of keys, any more; made anew over what is left of their files, they hold messages %d to %d",
-			bounds.First, bounds.Last)})
+		r.Add(audit.Fault{Kind: audit.FaultGone, Detail: s.gone(ctx, bounds)})
 	} else {
 		list, err := s.Journal.Renewals(ctx)
 		if err != nil {
@@ -85,6 +83,18 @@ func (s *Store) verify(ctx context.Context, o VerifyOptions) (*audit.Report, err
 		r.Add(f)
 	}
 	return r, nil
+}
+
+// gone says what had to be made anew.
+func (s *Store) gone(ctx context.Context, b journal.Bounds) string {
+	what := "its streams are gone, or the server no longer takes their files for streams"
+	if list, err := s.Journal.Renewals(ctx); err == nil && len(list) == 1 {
+		what = "stream " + list[0].Stream + " is gone, or the server no longer takes its files for one"
+	}
+	if b.Last < b.First {
+		return what + "; made anew over what is left of them, there is no message"
+	}
+	return fmt.Sprintf("%s; made anew over what is left of them, there are messages %d to %d", what, b.First, b.Last)
 }
 
 // mendedBeside returns what was taken out of block files as damaged and shows nowhere else, as a hole among the batches
