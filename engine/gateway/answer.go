@@ -120,14 +120,23 @@ type answer struct {
 	status   int
 	evict    bool // the session can never be served again
 	cut      bool // the answer is not whole: the connection must break
+
+	started func(status int) // told once, when the answer begins, or that there is none; nil = nobody is
 }
 
 // WriteHeader notes the status.
 func (a *answer) WriteHeader(status int) {
 	if a.status == 0 && status >= http.StatusOK {
-		a.status = status
+		a.begin(status)
 	}
 	a.ResponseWriter.WriteHeader(status)
+}
+
+func (a *answer) begin(status int) {
+	a.status = status
+	if a.started != nil {
+		a.started(status)
+	}
 }
 
 // writePatience is how long a client may take for one write, with a second more for every 64 KiB.
@@ -136,7 +145,7 @@ const writePatience = 30 * time.Second
 // Write notes that an answer has begun. A client that takes nothing any more is given up.
 func (a *answer) Write(p []byte) (int, error) {
 	if a.status == 0 {
-		a.status = http.StatusOK
+		a.begin(http.StatusOK)
 	}
 	patience := writePatience + time.Duration(len(p)>>16)*time.Second
 	// A writer without deadlines is one in a test, or of somebody who has patience.
@@ -146,6 +155,9 @@ func (a *answer) Write(p []byte) (int, error) {
 
 // written must be called when the answer has ended: its connection may serve other requests.
 func (a *answer) written() {
+	if a.started != nil && a.status == 0 {
+		a.started(http.StatusBadGateway)
+	}
 	_ = http.NewResponseController(a.ResponseWriter).SetWriteDeadline(time.Time{}) // see Write
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/time/rate"
 
 	"github.com/dormouse-mcp/dormouse/engine"
 	"github.com/dormouse-mcp/dormouse/journal"
@@ -36,6 +37,8 @@ type Options struct {
 	// may be called.
 	AllowedHosts []string
 
+	Limits Limits // how many requests are let through; the zero Limits are none
+
 	Logger zerolog.Logger
 }
 
@@ -60,13 +63,15 @@ func (o *Options) complete() error {
 	if o.Identify == nil {
 		o.Identify = func(*http.Request) (engine.Caller, error) { return engine.Caller{}, nil }
 	}
-	return nil
+	return o.Limits.complete()
 }
 
 // Gateway is the client-facing MCP endpoint, an http.Handler. Safe for concurrent use.
 type Gateway struct {
-	o     Options
-	guard guard
+	o       Options
+	guard   guard
+	quotas  *quotas
+	telling *rate.Limiter // of the log about who is limited
 
 	stopping context.Context //nolint:containedctx // ends the GET streams, which nothing else ends
 	stop     context.CancelFunc
@@ -79,7 +84,10 @@ func New(o Options) (*Gateway, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	g := &Gateway{o: o, guard: newGuard(o.AllowedOrigins, o.AllowedHosts), idle: make(chan struct{}, 1)}
+	g := &Gateway{
+		o: o, guard: newGuard(o.AllowedOrigins, o.AllowedHosts), quotas: newQuotas(o.Limits),
+		telling: rate.NewLimiter(rate.Every(10*time.Second), 1), idle: make(chan struct{}, 1),
+	}
 	g.stopping, g.stop = context.WithCancel(context.Background())
 	return g, nil
 }
@@ -146,7 +154,7 @@ func (g *Gateway) get(w http.ResponseWriter, r *http.Request) {
 	}
 	a := &answer{ResponseWriter: w}
 	defer a.written()
-	lease, err := g.acquire(r)
+	lease, err := g.acquire(r, 1)
 	if err != nil {
 		a.fail(r.Context(), err, &g.o.Logger)
 		return
@@ -170,7 +178,7 @@ func (g *Gateway) get(w http.ResponseWriter, r *http.Request) {
 func (g *Gateway) delete(w http.ResponseWriter, r *http.Request) {
 	a := &answer{ResponseWriter: w}
 	defer a.written()
-	lease, err := g.acquire(r)
+	lease, err := g.acquire(r, 0)
 	if err != nil {
 		a.fail(r.Context(), err, &g.o.Logger)
 		return
@@ -189,8 +197,8 @@ func (g *Gateway) delete(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// acquire finds the session of a request that must have one.
-func (g *Gateway) acquire(r *http.Request) (*engine.Lease, error) {
+// acquire finds the session of a request that must have one, and counts n messages for its owner.
+func (g *Gateway) acquire(r *http.Request, n int) (*engine.Lease, error) {
 	id, ok := sessionOf(r.Header)
 	switch {
 	case !ok && len(r.Header[headerSession]) > 1:
@@ -206,6 +214,11 @@ func (g *Gateway) acquire(r *http.Request) (*engine.Lease, error) {
 	}
 	lease, err := g.o.Engine.Acquire(r.Context(), journal.SessionID(id), c)
 	if err != nil {
+		return nil, err
+	}
+	if err := g.quotas.request(&c, n); err != nil {
+		lease.Release()
+		g.tellLimited(&c)
 		return nil, err
 	}
 	if v := r.Header.Get(headerVersion); v != "" && !knownVersion(v) {

@@ -107,7 +107,7 @@ func (g *Gateway) dispatch(a *answer, r *http.Request) {
 			return
 		}
 	}
-	lease, err := g.acquire(r)
+	lease, err := g.acquire(r, len(body.msgs))
 	if err != nil {
 		a.fail(ctx, err, &g.o.Logger)
 		return
@@ -167,6 +167,12 @@ func (g *Gateway) initialize(a *answer, r *http.Request, init *message) {
 		a.fail(ctx, err, &g.o.Logger)
 		return
 	}
+	counted, err := g.quotas.reserve(&c, true, 1)
+	if err != nil {
+		g.tellLimited(&c)
+		a.fail(ctx, err, &g.o.Logger)
+		return
+	}
 	var opened *initialized
 	lease, err := g.o.Engine.Create(ctx, c, func(ctx context.Context, s *engine.Session) (engine.Opened, error) {
 		var o engine.Opened
@@ -174,6 +180,7 @@ func (g *Gateway) initialize(a *answer, r *http.Request, init *message) {
 		opened, o, err = g.o.Waker.create(ctx, r, s, init)
 		return o, err
 	})
+	counted(err == nil)
 	if err != nil {
 		if opened != nil { // nobody will ever use it: servers bound how many sessions they keep
 			g.o.Waker.forsake(ctx, opened.binding, opened.protocol, callerOf(r))

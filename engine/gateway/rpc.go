@@ -22,6 +22,7 @@ const (
 	codeUnavailable        = -32050 // nothing was executed; try again later
 	codeOutcomeUnknown     = -32051 // the request may have been executed
 	codeSessionLimit       = -32052
+	codeRateLimit          = -32053
 )
 
 // rpcError is a JSON-RPC error object.

@@ -50,7 +50,10 @@ func modern(r *http.Request, body *payload) bool {
 // stateless serves a request of the protocol without sessions.
 func (g *Gateway) stateless(a *answer, r *http.Request) {
 	ctx := r.Context()
-	_, err := g.identify(r)
+	c, err := g.identify(r)
+	if err == nil {
+		err = g.countStateless(&c, a)
+	}
 	if err == nil {
 		if a.payload.only(methodListen) != nil {
 			var cancel context.CancelCauseFunc
