@@ -121,11 +121,9 @@ func (d *daemon) endpoint() string { return "http://" + d.listen.Addr().String()
 
 // start brings everything up behind the open listeners.
 func (d *daemon) start(ctx context.Context) error {
-	opened, err := store.Open(ctx, d.c.Store)
-	if err != nil {
+	if err := d.openStore(ctx); err != nil {
 		return err
 	}
-	d.store = opened
 	if err := d.store.Keyring().Complete(); err != nil {
 		return err
 	}
@@ -146,6 +144,7 @@ func (d *daemon) start(ctx context.Context) error {
 	if err := d.checkKeys(ctx); err != nil {
 		return err
 	}
+	d.tellAcceptance()
 	if err := d.wire(); err != nil { //nolint:contextcheck // what it makes outlives the start
 		return err
 	}
@@ -159,6 +158,28 @@ func (d *daemon) start(ctx context.Context) error {
 	d.phase.open(d.gateway)
 	d.tellReady(path)
 	return nil
+}
+
+// openStore opens the store. A NATS of the operator's may start later than this replica, or be in an election: it is
+// waited for, for ever, because whoever restarts this process instead could do no better.
+func (d *daemon) openStore(ctx context.Context) error {
+	const most = 5 * time.Second
+	for wait := 250 * time.Millisecond; ; wait = min(2*wait, most) {
+		opened, err := store.Open(ctx, d.c.Store)
+		if err == nil {
+			d.store = opened
+			return nil
+		}
+		if d.c.Store.NATSURL == "" || !errors.Is(err, journal.ErrUnavailable) || ctx.Err() != nil {
+			return err
+		}
+		d.log.Warn().Err(err).Dur("again_in_ms", wait).Msg("NATS cannot be reached, or is not ready yet; waiting for it")
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+	}
 }
 
 // noteStart appends that this replica started. Where the journal takes nothing now, as on a full disk, that follows

@@ -81,6 +81,19 @@ func (d *daemon) checkKeys(ctx context.Context) error {
 	return err
 }
 
+// tellAcceptance reminds of an --accept-loss that is no decision any more: it would accept every later loss unseen.
+func (d *daemon) tellAcceptance() {
+	if !d.c.Store.AcceptLoss {
+		return
+	}
+	const again = "take --accept-loss (DORMOUSE_ACCEPT_LOSS, accept-loss in the configuration file) out again: while it is there, any later loss is accepted without asking"
+	if d.store.Accepted() {
+		d.log.Warn().Msg("a loss was accepted at this start; now " + again)
+		return
+	}
+	d.log.Warn().Msg("nothing was damaged, so nothing had to be accepted; " + again)
+}
+
 func (d *daemon) tellReady(token string) {
 	upstream := d.c.Upstream
 	if upstream == "" {

@@ -124,6 +124,12 @@ func (s *Store) overcome(ctx context.Context, cause error) error {
 	return s.follow(ctx)
 }
 
+// Accepted reports whether anything was lost, or taken out of damaged files, that this start accepted. Call it after
+// ResolveOrphans.
+func (s *Store) Accepted() bool {
+	return s.guard.accepted || s.guard.renewed || s.server != nil && len(s.server.Mended()) > 0
+}
+
 // behindSnapshot returns the losses, or what is left of them, behind the snapshot that was restored: it holds what came
 // before.
 func (s *Store) behindSnapshot(losses []journal.Loss) (left []journal.Loss) {
@@ -150,6 +156,7 @@ func (s *Store) accept(ctx context.Context, losses []journal.Loss) error {
 	for _, l := range s.guard.losses {
 		number = max(number, l.Number)
 	}
+	s.guard.accepted = true
 	for _, l := range losses {
 		number++
 		l.Number, l.Journal, l.When, l.Replica = number, s.Journal.ID(), journal.InstantOf(time.Now()), s.o.Replica

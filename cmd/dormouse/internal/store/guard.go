@@ -23,6 +23,8 @@ type guard struct {
 	own     journal.Seq    // of the folder's own mark
 	marker  *replay.Marker // nil until Restore
 	renewed bool           // streams were made anew
+
+	accepted bool // something was lost, and accepted in this run
 }
 
 // endPatience is how long a stream of several replicas may seem too short, after an election.

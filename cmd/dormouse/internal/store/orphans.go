@@ -50,6 +50,7 @@ func (s *Store) ResolveOrphans(ctx context.Context) (closed int, err error) {
 	if !s.o.AcceptLoss {
 		return 0, &OrphansError{Orphans: orphans}
 	}
+	s.guard.accepted = true
 	for i := range orphans {
 		if err := s.closeOrphans(ctx, &orphans[i]); err != nil {
 			return closed, fmt.Errorf("close the sessions of key %s: %w", orphans[i].Key, err)
