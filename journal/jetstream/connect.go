@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -41,6 +42,8 @@ func (o *ConnectOptions) fill() error {
 // Connect connects to NATS: url is one or more URLs, separated by commas. The connection restores itself
 // for ever, and never holds back what is sent while it is down, because the committer must know what was
 // not sent. The caller closes it.
+//
+// Errors: ErrOptions; journal.ErrUnavailable if no server answers there now; what a server says of the identity.
 func Connect(url string, o ConnectOptions) (*nats.Conn, error) {
 	if err := o.fill(); err != nil {
 		return nil, err
@@ -93,6 +96,9 @@ func (o *ConnectOptions) connect(url string, more ...nats.Option) (*nats.Conn, e
 		nats.NoCallbacksAfterClientClose(),
 	}, more...)
 	nc, err := nats.Connect(url, opts...)
+	if errors.Is(err, nats.ErrNoServers) || errors.Is(err, nats.ErrTimeout) {
+		return nil, unavailable("connect to NATS", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("connect to NATS: %w", err)
 	}

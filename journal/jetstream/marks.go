@@ -40,7 +40,7 @@ func (j *Journal) OpenMarks(ctx context.Context, replicas int, create bool) (*Ma
 		if err := j.renew(ctx, want, j.id, b.Last > 0); err != nil && !hasCode(err, js.JSErrCodeStreamNameInUse) {
 			return nil, err
 		}
-		s, err = j.js.Stream(ctx, want.Name)
+		s, err = j.appear(ctx, want.Name)
 	}
 	if err != nil {
 		return nil, askError(ctx, "open stream "+want.Name, err)

@@ -283,7 +283,7 @@ func (j *Journal) ensure(ctx context.Context, f *found, want js.StreamConfig, id
 	want.Metadata = map[string]string{metaJournal: id.String()}
 	s, err := j.js.CreateStream(ctx, want)
 	if errors.Is(err, js.ErrStreamNameAlreadyInUse) {
-		s, err = j.js.Stream(ctx, want.Name)
+		s, err = j.appear(ctx, want.Name)
 	}
 	if err != nil {
 		return nil, askError(ctx, "create stream "+want.Name, err)

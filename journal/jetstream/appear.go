@@ -1,0 +1,25 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	js "github.com/nats-io/nats.go/jetstream"
+)
+
+// appear returns a stream that somebody else is making. Of two replicas that make it at once on a cluster, the one
+// that comes second hears that its name is taken before the stream can be found.
+func (j *Journal) appear(ctx context.Context, name string) (js.Stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	for {
+		s, err := j.js.Stream(ctx, name)
+		if !errors.Is(err, js.ErrStreamNotFound) {
+			return s, err
+		}
+		if stopped := sleep(ctx, 20*time.Millisecond); stopped != nil {
+			return nil, errors.Join(err, stopped)
+		}
+	}
+}
