@@ -137,6 +137,9 @@ func (e *Engine) refresh(ctx context.Context, en *entry, s *replay.Session) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if en.run == r {
+		if m, ok := r.rt.(Mover); ok && moved {
+			m.Moved()
+		}
 		e.unlive(en, false)
 		e.log.Info().Stringer("session", s.Ref).Bool("moved", moved).Msg("runtime dropped: session was bound elsewhere or its context changed")
 	}

@@ -58,6 +58,9 @@ type Call struct {
 	ended atomic.Bool
 }
 
+// Number names the call among those of this engine, as its events do.
+func (c *Call) Number() uint64 { return c.call.Number }
+
 // End journals, without waiting, how the request ended. Only the first call counts.
 func (c *Call) End(o journal.Outcome) {
 	if c.ended.Swap(true) {

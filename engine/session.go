@@ -126,6 +126,14 @@ func (s *Session) Claim(ctx context.Context, old journal.Epoch) (journal.Epoch, 
 	return epoch, nil
 }
 
+// ClaimedAt returns where the claim is stored that Claim made last for this epoch; zero if the epoch has moved on.
+func (s *Session) ClaimedAt(epoch journal.Epoch) journal.Seq {
+	if st, ok := s.e.look(s.ref); ok && st.Epoch == epoch {
+		return st.BoundAt.Seq
+	}
+	return 0
+}
+
 func (e *Engine) claim(ref journal.Ref, epoch journal.Epoch) journal.Event {
 	return journal.Event{
 		Kind: journal.KindBound, Ref: ref, At: journal.InstantOf(time.Now()), Epoch: epoch,

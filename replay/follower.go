@@ -164,7 +164,18 @@ func (f *Follower) fold(items []opened) error {
 	err := f.applyAll(items)
 	f.tail.advance(basisOf(f.state))
 	f.report(false)
+	if f.o.Seen != nil && err == nil {
+		f.tellSeen(items)
+	}
 	return err
+}
+
+func (f *Follower) tellSeen(items []opened) {
+	for i := range items {
+		if items[i].message.Seq > f.target {
+			f.o.Seen(items[i].batch)
+		}
+	}
 }
 
 func (f *Follower) applyAll(items []opened) error {

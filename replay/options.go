@@ -37,6 +37,10 @@ type FollowOptions struct {
 	// be opened again. It is asked at the tail only. *commit.Committer's Recent fits.
 	Own func(w journal.WriterID, number uint64, data []byte) ([]journal.Event, bool)
 
+	// Seen, if not nil, is told of each batch that was folded after the restore, in order. It must be quick and keep
+	// nothing of it.
+	Seen func(b *journal.Batch)
+
 	// Progress, if not nil, is called during the restore, at most every 100 ms, and once at its end.
 	// Never concurrently. It must not block.
 	Progress func(Progress)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dormouse-mcp/dormouse/engine"
+	"github.com/dormouse-mcp/dormouse/engine/replicas"
 	"github.com/dormouse-mcp/dormouse/journal"
 )
 
@@ -49,6 +50,9 @@ func (p *proxy) bound(ctx context.Context, who caller) (*binding, error) {
 
 // admit reports whether b may be used: verdictAlive or verdictLost. errDown: that could not be found out.
 func (p *proxy) admit(ctx context.Context, who caller, b *binding) (verdict, error) {
+	if err := p.mayServe(b); err != nil {
+		return verdictNone, err
+	}
 	if b.id == "" || !p.shared() || p.w.health.fresh(b.proven.Load()) {
 		return verdictAlive, nil
 	}
@@ -103,7 +107,7 @@ func (p *proxy) rebind(ctx context.Context, who caller, lost *binding) (*binding
 			b, err = p.renew(ctx, who)
 		}
 		if errors.Is(err, engine.ErrClaimLost) {
-			continue // the winner's is recorded or will be
+			continue // the winner's is recorded or will be; a local one's replica is then found to be alive
 		}
 		if err != nil {
 			return nil, err
@@ -159,6 +163,9 @@ func (p *proxy) renew(ctx context.Context, who caller) (*binding, error) {
 	if err := p.claim(ctx); err != nil {
 		return nil, err
 	}
+	if err := p.w.settle(ctx, p.s.Ref()); err != nil {
+		return nil, err
+	}
 	conn, err := p.w.o.Upstream.Connect(ctx, p.s)
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
@@ -186,8 +193,18 @@ func (p *proxy) claim(ctx context.Context) error {
 	if p.claimed != 0 && rec.Epoch == p.claimed {
 		return nil
 	}
-	p.claimed, err = p.s.Claim(ctx, rec.Epoch)
-	return err
+	was, err := p.w.mayClaim(ctx, rec)
+	if err != nil {
+		return err
+	}
+	if p.claimed, err = p.s.Claim(ctx, rec.Epoch); err != nil {
+		p.claimed = 0
+		return err
+	}
+	if p.w.local() && was.Place != replicas.Here {
+		p.w.claims.took(p.s.Ref(), replicas.Claim{From: rec.Replica, Was: was, Seq: p.s.ClaimedAt(p.claimed), Since: time.Now()})
+	}
+	return nil
 }
 
 // reopen does the handshake for b and records it.
@@ -246,6 +263,6 @@ func sleep(ctx context.Context, d time.Duration) error {
 func known(err error) bool {
 	var prob *problem
 	var ref *refusal
-	return errors.As(err, &prob) || errors.As(err, &ref) || errors.Is(err, engine.ErrUnknownSession) ||
+	return errors.Is(err, errMoved) || errors.Is(err, replicas.ErrCutOff) || errors.As(err, &prob) || errors.As(err, &ref) || errors.Is(err, engine.ErrUnknownSession) ||
 		errors.Is(err, journal.ErrUnavailable)
 }

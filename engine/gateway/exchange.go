@@ -36,6 +36,10 @@ func (p *proxy) post(a *answer, r *http.Request) {
 		if err == nil {
 			return
 		}
+		if errors.Is(err, errMoved) && !a.begun() {
+			a.moved = true
+			return
+		}
 		if x.again(err) && wait.pause(ctx) {
 			continue
 		}
@@ -79,7 +83,7 @@ func (x *exchange) try(ctx context.Context) error {
 			return nil
 		}
 		x.era = p.w.health.era.Load()
-		protocol := p.version()
+		protocol := p.spoken(x.who)
 		resp, err := p.w.send(ctx, b.conn, outgoing{method: http.MethodPost, who: x.who, body: body, session: b.id, protocol: protocol})
 		if err != nil {
 			return err

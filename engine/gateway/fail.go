@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/dormouse-mcp/dormouse/engine"
+	"github.com/dormouse-mcp/dormouse/engine/replicas"
 	"github.com/dormouse-mcp/dormouse/journal"
 )
 
@@ -36,6 +37,10 @@ func problemOf(err error) *problem {
 		return soon("The MCP server cannot be reached; the request was not executed")
 	case errors.Is(err, errBroken):
 		return soon("The connection to the MCP server broke")
+	case errors.Is(err, replicas.ErrCutOff):
+		return soon("This replica of the gateway is cut off from the session journal")
+	case errors.Is(err, errNoRoute), errors.Is(err, errMoved):
+		return soon("The session is being taken over by another replica")
 	case errors.Is(err, engine.ErrNotReady), errors.Is(err, errHibernated):
 		return soon("The gateway is starting or shutting down")
 	case errors.Is(err, journal.ErrUnavailable), errors.Is(err, journal.ErrOutcomeUnknown), errors.Is(err, journal.ErrClosed):

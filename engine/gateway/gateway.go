@@ -39,6 +39,9 @@ type Options struct {
 
 	Limits Limits // how many requests are let through; the zero Limits are none
 
+	// Peers carries requests to other replicas; NewPeerTransport fits. nil = there are none.
+	Peers http.RoundTripper
+
 	Logger zerolog.Logger
 }
 
@@ -59,6 +62,9 @@ func (o *Options) complete() error {
 	}
 	if o.BodyTimeout == 0 {
 		o.BodyTimeout = defaultBodyTimeout
+	}
+	if o.Peers == nil {
+		o.Peers = noPeers{}
 	}
 	if o.Identify == nil {
 		o.Identify = func(*http.Request) (engine.Caller, error) { return engine.Caller{}, nil }
@@ -126,7 +132,7 @@ const allowed = "GET, POST, DELETE"
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.under.Add(1)
 	defer g.leave()
-	if !g.guard.admit(w, r) {
+	if !isForwarded(r) && !g.guard.admit(w, r) {
 		return
 	}
 	if g.stopping.Err() != nil {
@@ -154,14 +160,23 @@ func (g *Gateway) get(w http.ResponseWriter, r *http.Request) {
 	}
 	a := &answer{ResponseWriter: w}
 	defer a.written()
+	g.wherever(a, r, func() { g.stream(a, r) })
+	if a.cut {
+		panic(http.ErrAbortHandler) // makes net/http break the connection
+	}
+}
+
+// stream serves the session's event stream here.
+func (g *Gateway) stream(a *answer, r *http.Request) {
 	lease, err := g.acquire(r, 1)
 	if err != nil {
 		a.fail(r.Context(), err, &g.o.Logger)
 		return
 	}
 	defer lease.Release()
-	call := lease.Begin(http.MethodGet, "")
+	call := lease.Begin(g.o.Waker.streamMethod(lease.Session().Ref(), r), "")
 	defer func() { call.End(a.byStatus()) }()
+	a.number = call.Number()
 	rt, err := lease.Runtime(r.Context())
 	if err != nil {
 		a.fail(r.Context(), err, &g.o.Logger)

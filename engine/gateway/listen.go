@@ -83,6 +83,15 @@ func (ls *listeners) send(event []byte) {
 	}
 }
 
+// cut ends the listener, if there is one.
+func (ls *listeners) cut(why error) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if ls.now != nil {
+		ls.now.cancel(why)
+	}
+}
+
 // end lets nobody join any more and waits for those who have. A WaitGroup must not grow from zero while it is waited
 // for: hence the flag.
 func (ls *listeners) end() {
@@ -104,6 +113,16 @@ func (p *proxy) get(a *answer, r *http.Request) {
 		p.settleOrResume(ctx, a, r, at)
 		return
 	}
+	if p.w.local() { // a client must not listen where its session is not
+		switch _, err := p.bound(ctx, callerOf(r)); {
+		case errors.Is(err, errMoved):
+			a.moved = true
+			return
+		case err != nil:
+			a.cut = true
+			return
+		}
+	}
 	p.listen(ctx, cancel, a, r, at)
 }
 
@@ -116,13 +135,14 @@ func (p *proxy) listen(ctx context.Context, cancel context.CancelCauseFunc, a *a
 		return
 	}
 	defer p.stream.leave(l)
+	defer p.w.streams.join(p.s.Ref(), a.number, cancel)()
 	if err != nil {
 		return
 	}
 	a.streams()
 	a.WriteHeader(http.StatusOK)
 	at.opening = rand.Uint64() | 1 //nolint:gosec // tells connections apart; nothing secret
-	if !a.say(p.greeting(at)) {
+	if !a.say(p.greeting(callerOf(r), at)) {
 		return
 	}
 	carried := make(chan []byte)
@@ -148,16 +168,16 @@ func (p *proxy) listen(ctx context.Context, cancel context.CancelCauseFunc, a *a
 
 // greeting is what a GET stream begins with. Clients that understand it get an event ID that no connection had before:
 // the Go SDK's gives its session up when its stream breaks six times without a new one, however long that takes.
-func (p *proxy) greeting(at cursor) []byte {
+func (p *proxy) greeting(who caller, at cursor) []byte {
 	hello := []byte(": ok\n\n")
-	if id := p.w.cursors.encode(p.s.Ref(), at); id != nil && p.primes() {
+	if id := p.w.cursors.encode(p.s.Ref(), at); id != nil && p.primes(who) {
 		hello = appendEvent(hello, nil, id, nil, nil)
 	}
 	return hello
 }
 
-// primes reports whether clients of the negotiated version understand an event that holds nothing but an ID.
-func (p *proxy) primes() bool { return p.version() >= versionNov }
+// primes reports whether the client's version understands an event that holds nothing but an ID.
+func (p *proxy) primes(who caller) bool { return p.spoken(who) >= versionNov }
 
 // say writes and flushes; false: the client is gone.
 func (a *answer) say(p []byte) bool {
@@ -230,7 +250,7 @@ func (t *tributary) open(ctx context.Context) bool {
 	defer leave()
 	assume := time.AfterFunc(patientGET, func() { t.p.w.health.note(featureGET, true); done() })
 	resp, err := t.p.w.send(ctx, b.conn, outgoing{
-		method: http.MethodGet, who: t.who, session: b.id, protocol: t.p.version(), lastEventID: string(t.cursor),
+		method: http.MethodGet, who: t.who, session: b.id, protocol: t.p.spoken(t.who), lastEventID: string(t.cursor),
 	})
 	assume.Stop()
 	if err != nil {

@@ -107,6 +107,12 @@ func (g *Gateway) dispatch(a *answer, r *http.Request) {
 			return
 		}
 	}
+	g.wherever(a, r, func() { g.deliver(a, r) })
+}
+
+// deliver has a well-formed body served by the session's runtime here.
+func (g *Gateway) deliver(a *answer, r *http.Request) {
+	ctx, body := r.Context(), a.payload
 	lease, err := g.acquire(r, len(body.msgs))
 	if err != nil {
 		a.fail(ctx, err, &g.o.Logger)

@@ -20,6 +20,7 @@ type session interface {
 	Context(ctx context.Context) (engine.InstanceContext, error)
 	Binding(ctx context.Context) (engine.Binding, error)
 	Claim(ctx context.Context, old journal.Epoch) (journal.Epoch, error)
+	ClaimedAt(epoch journal.Epoch) journal.Seq
 	Bind(ctx context.Context, at journal.Epoch, upstream string) error
 	Change(ctx context.Context, c engine.Changes) error
 }
@@ -93,6 +94,13 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.post(a, r)
 }
 
+// Moved ends the session's streams where another replica has its runtime now.
+func (p *proxy) Moved() {
+	if !p.shared() {
+		p.stream.cut(errMoved)
+	}
+}
+
 // Close ends the session's streams and lets go of the connection. The upstream's session stays.
 func (p *proxy) Close() error {
 	p.cancel(errHibernated)
@@ -117,6 +125,14 @@ func (p *proxy) version() string {
 	}
 	p.protocol.Store(&st.Protocol)
 	return st.Protocol
+}
+
+// spoken returns the protocol version of a request: the one in its header, which need not be the negotiated one.
+func (p *proxy) spoken(who caller) string {
+	if v := who.header.Get(headerVersion); v != "" {
+		return v
+	}
+	return p.version()
 }
 
 // changed returns a channel that is closed when the binding changes.

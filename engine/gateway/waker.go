@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/dormouse-mcp/dormouse/engine"
+	"github.com/dormouse-mcp/dormouse/engine/replicas"
 	"github.com/dormouse-mcp/dormouse/journal"
 )
 
@@ -22,6 +23,9 @@ type WakerOptions struct {
 	// Replica is engine.Options.Replica. With it, a claim that this replica made and did not live to use is
 	// taken over at once instead of after some seconds.
 	Replica journal.ReplicaID
+
+	// Replicas knows the other replicas; nil = there are none.
+	Replicas *replicas.Directory
 
 	// UpstreamWait is how long a request waits for an upstream that is down; 0 = 30 s.
 	UpstreamWait time.Duration
@@ -76,6 +80,7 @@ type Waker struct {
 	buffers buffers
 	tools   hints
 	claims  claims
+	streams streams
 
 	mu     sync.Mutex
 	closed bool
@@ -149,8 +154,34 @@ func (w *Waker) forsake(ctx context.Context, b *binding, protocol string, who ca
 // claims knows for which sessions this process is using a claim just now: one of its own that it finds in
 // the journal and does not use is left over from before.
 type claims struct {
-	mu sync.Mutex
-	by map[journal.Ref]int // runtimes; while one is being replaced there may be two
+	mu        sync.Mutex
+	by        map[journal.Ref]int            // runtimes; while one is being replaced there may be two
+	unsettled map[journal.Ref]replicas.Claim // the former owner may still be serving
+}
+
+// took notes a claim of what belonged to another replica.
+func (c *claims) took(ref journal.Ref, claim replicas.Claim) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.unsettled == nil {
+		c.unsettled = make(map[journal.Ref]replicas.Claim)
+	}
+	c.unsettled[ref] = claim
+}
+
+func (c *claims) from(ref journal.Ref) (claim replicas.Claim, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	claim, ok = c.unsettled[ref]
+	return claim, ok
+}
+
+func (c *claims) settled(ref journal.Ref, claim replicas.Claim) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.unsettled[ref] == claim {
+		delete(c.unsettled, ref)
+	}
 }
 
 func (c *claims) begin(ref journal.Ref) {

@@ -25,6 +25,7 @@ type guard struct {
 	renewed bool           // streams were made anew
 
 	accepted bool // something was lost, and accepted in this run
+	orphaned int  // sessions that were closed because their keys are lost
 }
 
 // endPatience is how long a stream of several replicas may seem too short, after an election.
@@ -150,6 +151,10 @@ func (s *Store) restore(ctx context.Context) error {
 	}
 	if s.server == nil {
 		o.MarkPatience = endPatience
+	}
+	if s.o.Seen != nil {
+		own := s.Committer.Writer()
+		o.Seen = func(b *journal.Batch) { s.o.Seen(b.Writer == own, b.Events) }
 	}
 	s.Follower, err = replay.Follow(ctx, o)
 	return err

@@ -37,11 +37,19 @@ type Options struct {
 	Replicas     int      // of the streams, where they are made; 0 = 1
 	Prefix       string   // of streams and subjects; empty = "dormouse"
 
+	// MinFree is how many bytes of the disk the embedded server's appends leave free. 0 = jetstream.DefaultMinFree,
+	// negative = none.
+	MinFree int64
+
 	// Replica is named in what the store journals by itself; empty = none.
 	Replica journal.ReplicaID
 	// KeysFound is called when a batch under a key that was not known made the store read the key file again, and
 	// the key was there: Reload should follow. It must not wait; nil = none.
 	KeysFound func()
+
+	// Seen is told of each batch that was folded after the restore; own says that this store wrote it. It must not wait;
+	// nil = none.
+	Seen func(own bool, events []journal.Event)
 
 	Logger   zerolog.Logger
 	Observer commit.Observer       // nil = none

@@ -1,0 +1,150 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/dormouse-mcp/dormouse/engine"
+	"github.com/dormouse-mcp/dormouse/engine/replicas"
+	"github.com/dormouse-mcp/dormouse/journal"
+)
+
+// errMoved says that another replica serves the session; nothing was executed here.
+var errMoved = errors.New("the session is served by another replica")
+
+const (
+	routePatience = 20 * time.Second       // for a request whose session is being taken over
+	routePause    = 100 * time.Millisecond // before the next look at a replica that cannot be reached
+)
+
+// forwarded marks requests that came from another replica: they are not forwarded again.
+type forwarded struct{}
+
+func isForwarded(r *http.Request) bool { return r.Context().Value(forwarded{}) != nil }
+
+// local reports whether each session's runtime is in one replica alone, and there are others.
+func (w *Waker) local() bool { return w.o.Replicas != nil && !w.o.Upstream.Shared() }
+
+// wherever has a session's request served where its runtime is: by here, or by another replica. here may find
+// that the session has moved: then it leaves a.moved set and has written nothing.
+func (g *Gateway) wherever(a *answer, r *http.Request, here func()) {
+	if !g.o.Waker.local() {
+		here()
+		return
+	}
+	ctx, cancel := context.WithTimeoutCause(r.Context(), routePatience, errNoRoute)
+	defer cancel()
+	for {
+		a.moved = false
+		err := g.once(ctx, a, r, here)
+		if err == nil && a.moved {
+			err = g.o.Engine.CatchUp(ctx) // ours was an old view, or theirs
+		}
+		if err == nil && a.moved && !isForwarded(r) && ctx.Err() == nil {
+			continue
+		}
+		if err != nil || a.moved {
+			g.nowhere(a, r, err)
+		}
+		return
+	}
+}
+
+var errNoRoute = errors.New("the session's replica is not found in time")
+
+// once serves the request here, or forwards it once.
+func (g *Gateway) once(ctx context.Context, a *answer, r *http.Request, here func()) error {
+	id, _ := sessionOf(r.Header)
+	owner, known, err := g.o.Engine.Locate(ctx, journal.SessionID(id))
+	if err != nil {
+		return err
+	}
+	if !known { // as here will find, and say
+		here()
+		return nil
+	}
+	w, err := g.o.Waker.o.Replicas.Locate(ctx, owner)
+	if err != nil {
+		return err
+	}
+	switch {
+	case w.Place == replicas.There && w.URL != "" && isForwarded(r):
+		a.moved = true
+		return nil
+	case w.Place == replicas.There && w.URL != "":
+		return g.forward(ctx, a, r, owner, w)
+	}
+	if err := g.o.Waker.o.Replicas.May(); err != nil {
+		return err
+	}
+	here()
+	return nil
+}
+
+// nowhere answers a request that could not be served anywhere.
+func (g *Gateway) nowhere(a *answer, r *http.Request, err error) {
+	if a.begun() {
+		a.cut = true
+		return
+	}
+	if isForwarded(r) && (err == nil || errors.Is(err, replicas.ErrCutOff)) {
+		a.Header().Set(headerMoved, "1")
+		refuse(http.StatusMisdirectedRequest, codeUnavailable, "The session is served by another replica").write(a, nil)
+		return
+	}
+	if r.Method == http.MethodGet && r.Context().Err() == nil && !errors.Is(err, engine.ErrUnknownSession) {
+		a.cut = true // a client that is refused its stream may give its session up; one that is cut off comes back
+		return
+	}
+	if err == nil {
+		err = errNoRoute
+	}
+	a.fail(r.Context(), err, &g.o.Logger)
+}
+
+// mayServe says whether b, a binding to a runtime of this process, may still be used: nil, errMoved or ErrCutOff.
+func (p *proxy) mayServe(b *binding) error {
+	if !p.w.local() {
+		return nil
+	}
+	if err := p.w.o.Replicas.May(); err != nil {
+		return err
+	}
+	if st, ok := p.s.State(); ok && st.Epoch > b.epoch && st.Replica != p.w.o.Replica {
+		return errMoved
+	}
+	return nil
+}
+
+// mayClaim says whether the epoch after rec may be claimed: not while another replica serves it.
+func (w *Waker) mayClaim(ctx context.Context, rec engine.Binding) (replicas.Where, error) {
+	if !w.local() || rec.Replica == "" {
+		return replicas.Where{Place: replicas.Here}, nil
+	}
+	at, err := w.o.Replicas.Locate(ctx, rec.Replica)
+	if err != nil {
+		return at, err
+	}
+	if at.Place == replicas.There && at.URL != "" {
+		return at, errMoved
+	}
+	return at, nil
+}
+
+// settle waits until what was claimed from another replica is served by nobody there.
+func (w *Waker) settle(ctx context.Context, ref journal.Ref) error {
+	if !w.local() {
+		return nil
+	}
+	c, ok := w.claims.from(ref)
+	if !ok {
+		return nil
+	}
+	if err := w.o.Replicas.Settled(ctx, c); err != nil {
+		return err
+	}
+	w.claims.settled(ref, c)
+	return nil
+}

@@ -1,0 +1,181 @@
+package replicas
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/dormouse-mcp/dormouse/journal"
+)
+
+var (
+	// ErrCutOff says that this replica has not heard from the stream for so long that another one may serve its
+	// sessions by now: 503. It heals by itself.
+	ErrCutOff = errors.New("cut off from the stream")
+
+	// ErrNameTaken says that two replicas have the same name. Give each its own (--replica-name).
+	ErrNameTaken = errors.New("another replica has this name")
+)
+
+// Directory is this replica's view of the others. Safe for concurrent use.
+type Directory struct {
+	o       Options
+	started time.Time
+	stop    context.CancelFunc
+	wg      sync.WaitGroup
+	unhear  func()
+	now     chan struct{} // asks for a message at once
+
+	mu      sync.Mutex
+	peers   map[journal.ReplicaID]*peer
+	proven  time.Time // when the last answered question to the stream's leader was asked
+	cut     bool      // Fenced was called since then
+	leaving bool
+	changed chan struct{} // closed, and replaced, at each message
+}
+
+// peer is another replica as it was heard of last.
+type peer struct {
+	message
+	heard   time.Time
+	gone    bool // this run of it is over
+	refused time.Time
+}
+
+// Start makes this replica known and listens for others. ctx bounds the first question to the stream alone. Close must
+// be called.
+func Start(ctx context.Context, o Options) (*Directory, error) {
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	if err := o.CatchUp(ctx); err != nil {
+		return nil, fmt.Errorf("replicas: %w", err)
+	}
+	d := &Directory{
+		o: o, started: time.Now(), proven: began, now: make(chan struct{}, 1),
+		peers: make(map[journal.ReplicaID]*peer), changed: make(chan struct{}),
+	}
+	var err error
+	if d.unhear, err = o.Wire.Hear(d.hear); err != nil {
+		return nil, fmt.Errorf("replicas: %w", err)
+	}
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	d.stop = cancel
+	d.tell(true)
+	d.wg.Go(func() { d.prove(run) })
+	d.wg.Go(func() { d.watch(run) })
+	return d, nil
+}
+
+// Leave tells the others that this replica serves no local runtime any more: they take its sessions over.
+func (d *Directory) Leave() {
+	d.mu.Lock()
+	d.leaving = true
+	d.mu.Unlock()
+	d.tell(false)
+}
+
+// Close leaves, and stops.
+func (d *Directory) Close() {
+	d.Leave()
+	d.stop()
+	d.wg.Wait()
+	d.unhear()
+}
+
+// May says why this replica may serve no local runtime now, ErrCutOff; nil if it may.
+func (d *Directory) May() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if silent := time.Since(d.proven); silent > d.o.Fence {
+		return fmt.Errorf("%w for %v", ErrCutOff, silent.Round(time.Millisecond))
+	}
+	return nil
+}
+
+// Proven returns when this replica was last known to have folded all that the stream's leader had.
+func (d *Directory) Proven() time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.proven
+}
+
+// prove asks the stream's leader again and again, and after each answer tells the others.
+func (d *Directory) prove(ctx context.Context) {
+	tick := time.NewTicker(d.o.every())
+	defer tick.Stop()
+	for {
+		began := time.Now()
+		asked, cancel := context.WithTimeout(ctx, d.o.Fence)
+		err := d.o.CatchUp(asked)
+		cancel()
+		if err == nil {
+			d.mu.Lock()
+			d.proven, d.cut = began, false
+			d.mu.Unlock()
+			d.tell(false)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.now:
+		case <-tick.C:
+		}
+	}
+}
+
+// watch notices when this replica may no longer serve.
+func (d *Directory) watch(ctx context.Context) {
+	tick := time.NewTicker(d.o.every() / 4)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		err := d.May()
+		d.mu.Lock()
+		first := err != nil && !d.cut
+		d.cut = d.cut || first
+		d.mu.Unlock()
+		if first {
+			d.o.Logger.Warn().Err(err).Msg("runtimes of this process are not served until the stream answers: another replica may have taken them over")
+			d.o.Fenced()
+		}
+	}
+}
+
+// tell sends this replica's state. What is not heard is repeated soon.
+func (d *Directory) tell(asks bool) {
+	seq, events := d.o.Folded()
+	d.mu.Lock()
+	m := message{
+		Replica: d.o.Self, Boot: d.o.Boot, Started: d.started, Version: d.o.Version, Kinds: journal.LastKind, URL: d.o.URL,
+		Leaving: d.leaving, Asks: asks, Seq: seq, Events: events, Left: d.left(),
+	}
+	d.mu.Unlock()
+	data, err := m.encode(d.o.Key)
+	if err == nil {
+		err = d.o.Wire.Tell(data)
+	}
+	if err != nil {
+		d.o.Logger.Debug().Err(err).Msg("replicas: not told")
+	}
+}
+
+// maxLeft bounds how many leavers a message names.
+const maxLeft = 32
+
+// left lists who is known to have left. d.mu is held.
+func (d *Directory) left() (list []leaver) {
+	for name, p := range d.peers {
+		if p.gone && len(list) < maxLeft && time.Since(p.heard) < time.Hour {
+			list = append(list, leaver{name, p.Boot})
+		}
+	}
+	return list
+}

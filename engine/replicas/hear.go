@@ -1,0 +1,108 @@
+package replicas
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/dormouse-mcp/dormouse/journal"
+)
+
+// hear takes a message in.
+func (d *Directory) hear(data []byte) {
+	m, err := decode(d.o.Key, data)
+	if err != nil {
+		d.o.Logger.Warn().Err(err).Msg("replicas: a message was ignored")
+		return
+	}
+	if m.Replica == d.o.Self {
+		if m.Boot != d.o.Boot {
+			d.namesake(&m)
+		}
+		return
+	}
+	d.note(&m)
+	if m.Asks {
+		select {
+		case d.now <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (d *Directory) note(m *message) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := d.peers[m.Replica]
+	fresh := p == nil || p.Boot != m.Boot
+	if fresh && p != nil && m.Started.Before(p.Started) {
+		return // a late word from a run before
+	}
+	if fresh {
+		p = &peer{}
+		d.peers[m.Replica] = p
+		d.o.Logger.Info().Str("replica", string(m.Replica)).Str("url", m.URL).Str("version", m.Version).Msg("another replica is there")
+	}
+	if m.Leaving && !p.gone {
+		d.o.Logger.Info().Str("replica", string(m.Replica)).Msg("a replica leaves")
+	}
+	p.message, p.heard, p.gone = *m, time.Now(), p.gone || m.Leaving
+	for _, l := range m.Left {
+		d.noteLeft(l)
+	}
+	close(d.changed)
+	d.changed = make(chan struct{})
+}
+
+// noteLeft takes another's word for who has left. d.mu is held.
+func (d *Directory) noteLeft(l leaver) {
+	p := d.peers[l.Replica]
+	switch {
+	case l.Replica == d.o.Self:
+	case p == nil:
+		d.peers[l.Replica] = &peer{message: message{Replica: l.Replica, Boot: l.Boot}, heard: time.Now(), gone: true}
+	case p.Boot == l.Boot:
+		p.gone = true
+	}
+}
+
+// namesake deals with another replica of this one's name. The second one to start gives up; one that is heard only
+// later has started while this one could not be heard, and counts.
+func (d *Directory) namesake(m *message) {
+	young := time.Since(d.started) < d.o.silence()
+	if m.Leaving || !young && m.Started.Before(d.started) {
+		return
+	}
+	d.o.Taken(fmt.Errorf("%w: %s, since %v", ErrNameTaken, m.Replica, m.Started.Format(time.RFC3339)))
+}
+
+// Peer is another replica.
+type Peer struct {
+	Name    journal.ReplicaID
+	Version string
+	URL     string
+	State   string // "there", "silent" or "gone"
+	Heard   time.Duration
+	Seq     journal.Seq
+	Events  uint64
+}
+
+// Peers lists the other replicas that were heard in the last hour, in no order.
+func (d *Directory) Peers() (list []Peer) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for name, p := range d.peers {
+		age := time.Since(p.heard)
+		if age > time.Hour {
+			continue
+		}
+		x := Peer{Name: name, Version: p.Version, URL: p.URL, State: "there", Heard: age, Seq: p.Seq, Events: p.Events}
+		switch {
+		case p.gone:
+			x.State = "gone"
+		case age > d.o.silence():
+			x.State = "silent"
+		}
+		list = append(list, x)
+	}
+	return list
+}

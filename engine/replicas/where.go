@@ -1,0 +1,171 @@
+package replicas
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/dormouse-mcp/dormouse/journal"
+)
+
+// Place is where a replica's local runtimes are.
+type Place int
+
+// The places. The zero Place says nothing.
+const (
+	Here   Place = iota + 1 // it is this replica
+	There                   // it is alive
+	Gone                    // it is surely not serving any more
+	Silent                  // it is not heard; it may be serving for a while
+)
+
+// Where is where a replica is to be found.
+type Where struct {
+	Place Place
+	URL   string // of one that is There; empty = it takes no forwarded requests
+	Boot  string
+}
+
+// Locate waits until it is known where replica r is: this directory may be so young that r was not heard yet. It fails
+// with ctx's cause alone.
+func (d *Directory) Locate(ctx context.Context, r journal.ReplicaID) (Where, error) {
+	for {
+		w, change, again := d.look(r)
+		if w.Place != 0 {
+			return w, nil
+		}
+		timer := time.NewTimer(again)
+		select {
+		case <-change:
+			timer.Stop()
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return Where{}, context.Cause(ctx)
+		}
+	}
+}
+
+// look says where r is, or when to look again.
+func (d *Directory) look(r journal.ReplicaID) (w Where, change <-chan struct{}, again time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := d.peers[r]
+	switch {
+	case r == "" || r == d.o.Self:
+		return Where{Place: Here}, nil, 0
+	case p == nil:
+		if left := d.o.silence() - time.Since(d.started); left > 0 {
+			return Where{}, d.changed, left
+		}
+		return Where{Place: Silent}, nil, 0
+	case p.gone, p.refused.After(p.heard):
+		return Where{Place: Gone, Boot: p.Boot}, nil, 0
+	case time.Since(p.heard) > d.o.silence():
+		return Where{Place: Silent, Boot: p.Boot}, nil, 0
+	}
+	return Where{Place: There, URL: p.URL, Boot: p.Boot}, nil, 0
+}
+
+// Refused notes that nobody listens any more where that run of r did: its process is gone.
+func (d *Directory) Refused(r journal.ReplicaID, boot string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if p := d.peers[r]; p != nil && p.Boot == boot {
+		p.refused = time.Now()
+	}
+}
+
+// Claim is a claim of what belonged to another replica.
+type Claim struct {
+	From  journal.ReplicaID
+	Was   Where       // From's place before
+	Seq   journal.Seq // where the claim is stored
+	Since time.Time   // when that was known
+}
+
+// Settled returns once nobody but the winner serves what was claimed. It fails with ctx's cause alone.
+func (d *Directory) Settled(ctx context.Context, c Claim) error {
+	for {
+		change, left := d.settled(c)
+		if left <= 0 {
+			return nil
+		}
+		timer := time.NewTimer(left)
+		select {
+		case <-change:
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx)
+		}
+		timer.Stop()
+	}
+}
+
+// settled returns how long to wait at most.
+func (d *Directory) settled(c Claim) (change <-chan struct{}, left time.Duration) {
+	if c.Was.Place == Here || c.Was.Place == Gone {
+		return nil, 0
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := d.peers[c.From]
+	if p != nil && (p.gone || p.refused.After(p.heard) || p.Seq >= c.Seq || c.Was.Boot != "" && p.Boot != c.Was.Boot) {
+		return nil, 0
+	}
+	return d.changed, d.o.settle() - time.Since(c.Since)
+}
+
+// OnSilence calls fn once, in a goroutine of its own, when that run of r is no longer heard, unless forget was called
+// before. A run that says that it leaves is not silent.
+func (d *Directory) OnSilence(r journal.ReplicaID, boot string, fn func()) (forget func()) {
+	w := &silence{d: d, r: r, boot: boot, fn: fn}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.timer = time.AfterFunc(d.o.silence(), w.check)
+	return w.forget
+}
+
+type silence struct {
+	d    *Directory
+	r    journal.ReplicaID
+	boot string
+	fn   func()
+
+	mu    sync.Mutex
+	timer *time.Timer
+	over  bool
+}
+
+func (w *silence) check() {
+	left := w.d.heardFor(w.r, w.boot)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.over:
+	case left > 0:
+		w.timer.Reset(left)
+	default:
+		w.over = true
+		go w.fn()
+	}
+}
+
+func (w *silence) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.over = true
+	w.timer.Stop()
+}
+
+// heardFor returns for how long that run of r still counts as heard.
+func (d *Directory) heardFor(r journal.ReplicaID, boot string) time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := d.peers[r]
+	if p == nil || p.Boot != boot {
+		return 0
+	}
+	return d.o.silence() - time.Since(p.heard)
+}
