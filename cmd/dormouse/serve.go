@@ -15,6 +15,7 @@ import (
 
 type serveCmd struct {
 	storeFlags
+	accessFlags
 	Listen      string `help:"Where clients reach /mcp, /healthz and /readyz." default:"127.0.0.1:8808" group:"listen"`
 	AdminListen string `help:"Where operators reach /metrics and /internal/; 'off' for none." default:"127.0.0.1:8809" group:"listen"`
 
@@ -24,7 +25,7 @@ type serveCmd struct {
 	URLPolicy            string `help:"Which addresses tenants may point at with x-n8n-url: strict (public ones), moderate (and loopback), permissive (and private networks). auto is moderate when listening on loopback, else strict." enum:"auto,strict,moderate,permissive" default:"auto" name:"url-policy" group:"upstream"`
 
 	AuthTokenFile  string   `help:"File of bearer tokens, a line each: NAME:TOKEN, or NAME TENANT TOKEN." placeholder:"FILE" group:"access"`
-	Auth           string   `help:"'passthrough' leaves checking credentials to the upstream." enum:"none,passthrough" default:"none" group:"access"`
+	Auth           string   `help:"'passthrough' leaves checking credentials to the upstream; 'jwt' checks tokens of one issuer." enum:"none,passthrough,jwt" default:"none" group:"access"`
 	AllowedOrigins []string `help:"Origins of browser clients to let in, comma-separated." placeholder:"ORIGIN" group:"access"`
 	AllowedHosts   []string `help:"Host names under which clients reach the gateway, comma-separated; loopback names always work on loopback." placeholder:"HOST" group:"access"`
 	AdminTokenFile string   `help:"File with the admin listener's bearer token, instead of <data>/admin.token." placeholder:"FILE" group:"access"`
@@ -102,6 +103,7 @@ func (c *serveCmd) config() daemon.Config {
 		SessionTimeout: c.SessionTimeout.Std(), HibernateAfter: c.HibernateAfter.Std(), ShutdownTimeout: c.ShutdownTimeout.Std(),
 		MaxSessions: c.MaxSessions, MaxPerTenant: c.MaxSessionsPerTenant, MaxLive: c.MaxLive,
 	}
+	c.access(c.Auth, &cfg)
 	if strings.EqualFold(c.AdminListen, "off") {
 		cfg.AdminListen = ""
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/dormouse-mcp/dormouse/engine"
@@ -120,6 +121,10 @@ func (p Passthrough) Authenticate(r *http.Request) (Identity, error) {
 type TokenFile struct {
 	path   string
 	tokens atomic.Pointer[map[[sha256.Size]byte]Identity]
+
+	mu    sync.Mutex
+	taken [sha256.Size]byte // of the content that was read last, good or bad
+	seen  [sha256.Size]byte // of the content at the last Poll
 }
 
 // minToken is the length of the shortest token that is taken: shorter ones can be guessed.
@@ -133,10 +138,40 @@ func OpenTokenFile(path string) (*TokenFile, error) {
 
 // Reload reads the file again; after an error the former tokens stay.
 func (t *TokenFile) Reload() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	data, err := os.ReadFile(t.path)
 	if err != nil {
 		return fmt.Errorf("token file: %w", err)
 	}
+	return t.take(data)
+}
+
+// Poll takes the file over when its content has changed and was the same at the Poll before, so that nobody reads it
+// half written. It reports whether it did. After an error the former tokens stay; the same content fails once.
+func (t *TokenFile) Poll() (changed bool, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	data, err := os.ReadFile(t.path)
+	if err != nil {
+		data = nil
+	}
+	sum := sha256.Sum256(data)
+	settled := sum == t.seen
+	t.seen = sum
+	if sum == t.taken || !settled {
+		return false, nil
+	}
+	if err != nil {
+		t.taken = sum
+		return false, fmt.Errorf("token file: %w", err)
+	}
+	return true, t.take(data)
+}
+
+// take takes the tokens of a file's content. t.mu is held.
+func (t *TokenFile) take(data []byte) error {
+	t.taken = sha256.Sum256(data)
 	tokens := make(map[[sha256.Size]byte]Identity)
 	lines := bufio.NewScanner(bytes.NewReader(data))
 	for n := 1; lines.Scan(); n++ {

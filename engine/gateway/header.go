@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"mime"
-	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -134,17 +133,13 @@ func named(header http.Header) []string {
 }
 
 // outbound returns the client's headers as an upstream gets them. The values are shared with in.
-func outbound(in http.Header, remote string) http.Header {
+func outbound(in http.Header) http.Header {
 	out := make(http.Header, len(in)+4)
 	drop := named(in)
 	for name, vals := range in {
 		if !hopByHop(name) && !mine(name) && (len(drop) == 0 || !slices.Contains(drop, name)) {
 			out[name] = vals
 		}
-	}
-	if host, _, err := net.SplitHostPort(remote); err == nil {
-		chain := append(slices.Clone(in["X-Forwarded-For"]), host)
-		out["X-Forwarded-For"] = []string{strings.Join(chain, ", ")}
 	}
 	if _, said := out["User-Agent"]; !said {
 		out["User-Agent"] = []string{""} // or net/http would speak up as itself

@@ -254,7 +254,7 @@ func TestHeaders(t *testing.T) {
 			}
 			for k, want := range map[string]string{
 				"Authorization": c.auth, "X-N8n-Key": "k", "X-Hop": "", "Te": "", "Accept-Encoding": "", "Origin": "",
-				"X-Forwarded-For": "10.1.1.1, 127.0.0.1", "Mcp-Session-Id": "", "Content-Type": "application/json",
+				"X-Forwarded-For": "", "Mcp-Session-Id": "", "Content-Type": "application/json",
 				"Accept": "application/json, text/event-stream", "Mcp-Method": "initialize",
 			} {
 				if got.Get(k) != want {

@@ -35,9 +35,10 @@ type outgoing struct {
 
 // send sends a request and returns the answer's head. The error is errDown or errBroken, or ctx's cause.
 func (w *Waker) send(ctx context.Context, conn Conn, o outgoing) (*http.Response, error) {
-	header := outbound(o.who.header, o.who.remote)
+	header := outbound(o.who.header)
 	r := (&http.Request{
 		Method: o.method, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Host: "localhost",
+		RemoteAddr: o.who.remote,
 	}).WithContext(ctx)
 	if o.session != "" {
 		header[headerSession] = []string{o.session}

@@ -58,6 +58,9 @@ type HTTPUpstreamOptions struct {
 	// checks tokens itself.
 	StripAuthorization bool
 
+	// ForwardedFor says what the server learns of the clients' addresses; zero = nothing.
+	ForwardedFor ForwardedFor
+
 	// DialTimeout bounds one attempt to connect; 0 = 5 s.
 	DialTimeout time.Duration
 
@@ -145,6 +148,7 @@ func (c httpConn) RoundTrip(r *http.Request) (*http.Response, error) {
 	if c.u.options.Token != "" {
 		r.Header["Authorization"] = []string{"Bearer " + c.u.options.Token}
 	}
+	c.u.options.ForwardedFor.apply(r)
 	resp, err := c.u.transport.RoundTrip(r)
 	if err != nil && unsent(err) {
 		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)

@@ -23,7 +23,6 @@ package daemon
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"strings"
@@ -32,6 +31,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/store"
+	"github.com/dormouse-mcp/dormouse/engine/gateway"
 	"github.com/dormouse-mcp/dormouse/engine/n8n"
 	"github.com/dormouse-mcp/dormouse/journal"
 )
@@ -57,12 +57,15 @@ type Config struct {
 	ForwardAuthorization bool   // pass the client's Authorization on although it was checked here
 	URLPolicy            n8n.Policy
 
-	AuthTokenFile  string   // who may come in; empty = see Passthrough
-	Passthrough    bool     // the upstream checks credentials
-	AllowedOrigins []string // of browsers; empty = none
-	AllowedHosts   []string // names under which clients reach it; empty = the gateway's default
-	ExportKeyFile  string   // of the encrypted export; empty = none
-	AdminTokenFile string   // empty = <data>/admin.token, made at first start
+	AuthTokenFile  string              // who may come in; empty = see Passthrough
+	Passthrough    bool                // the upstream checks credentials
+	JWT            *gateway.JWTOptions // who may come in with a JWT; nil = nobody
+	Limits         gateway.Limits
+	ForwardedFor   gateway.ForwardedFor // what the upstream learns of clients' addresses
+	AllowedOrigins []string             // of browsers; empty = none
+	AllowedHosts   []string             // names under which clients reach it; empty = the gateway's default
+	ExportKeyFile  string               // of the encrypted export; empty = none
+	AdminTokenFile string               // empty = <data>/admin.token, made at first start
 
 	SessionTimeout  time.Duration
 	HibernateAfter  time.Duration
@@ -80,14 +83,8 @@ func (c *Config) complete() error {
 	if c.ShutdownTimeout == 0 {
 		c.ShutdownTimeout = 15 * time.Second
 	}
-	if c.AuthTokenFile != "" && c.Passthrough {
-		return fmt.Errorf("%w: --auth-token-file and --auth passthrough exclude each other", ErrConfig)
-	}
-	if c.Passthrough && c.Upstream == "" {
-		return fmt.Errorf("%w: --auth passthrough needs an --upstream that checks the credentials", ErrConfig)
-	}
-	if !IsLoopback(c.Listen) && c.AuthTokenFile == "" && !c.Passthrough {
-		return fmt.Errorf("%w: --listen %s", ErrUnsafe, c.Listen)
+	if err := c.checkAccess(); err != nil {
+		return err
 	}
 	if c.URLPolicy == 0 {
 		c.URLPolicy = n8n.Strict

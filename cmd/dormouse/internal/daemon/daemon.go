@@ -43,6 +43,7 @@ type daemon struct {
 	exportKey           []byte         // nil = none
 	upstream            gateway.Upstream
 	tokens              *gateway.TokenFile // nil = none
+	jwt                 *gateway.JWT       // nil = none
 
 	// started
 	store   *store.Store
@@ -68,6 +69,7 @@ func Run(ctx context.Context, c Config) error {
 	if err := d.prepare(); err != nil {
 		return err
 	}
+	defer d.closeAccess()
 	d.watch()
 	if err := d.open(ctx); err != nil {
 		return err
@@ -222,14 +224,7 @@ func (d *daemon) reload(ctx context.Context) {
 		case <-hup:
 		}
 		d.reloadKeys(ctx)
-		if d.tokens == nil {
-			continue
-		}
-		if err := d.tokens.Reload(); err != nil {
-			d.log.Error().Err(err).Msg("SIGHUP: the former tokens stay")
-		} else {
-			d.log.Info().Msg("SIGHUP: token file read again")
-		}
+		d.reloadTokens()
 	}
 }
 
@@ -238,6 +233,7 @@ func (d *daemon) wait(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { d.reload(ctx) })
+	wg.Go(func() { d.watchTokens(ctx) })
 	wg.Go(func() { d.runSnapshots(ctx) })
 	wg.Go(func() { d.tendKeys(ctx) })
 	defer wg.Wait()

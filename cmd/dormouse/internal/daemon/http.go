@@ -69,6 +69,7 @@ func (d *daemon) public() http.Handler {
 		writeJSON(w, status, x)
 	})
 	mux.Handle("/mcp", d.phase)
+	d.metadata(mux)
 	return mux
 }
 

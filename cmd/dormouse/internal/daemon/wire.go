@@ -33,7 +33,8 @@ func (d *daemon) makeUpstream() (gateway.Upstream, error) {
 func (d *daemon) httpUpstream() (gateway.Upstream, error) {
 	o := gateway.HTTPUpstreamOptions{
 		// A token that was checked here is nobody else's business.
-		StripAuthorization: d.c.AuthTokenFile != "" && !d.c.ForwardAuthorization,
+		StripAuthorization: d.c.checksTokens() && !d.c.ForwardAuthorization,
+		ForwardedFor:       d.c.ForwardedFor,
 	}
 	if d.c.UpstreamTokenFile != "" {
 		token, err := gateway.ReadToken(d.c.UpstreamTokenFile)
@@ -50,15 +51,10 @@ func (d *daemon) prepare() (err error) {
 	if d.upstream, err = d.makeUpstream(); err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	if d.c.AuthTokenFile != "" {
-		if d.tokens, err = gateway.OpenTokenFile(d.c.AuthTokenFile); err != nil {
-			return fmt.Errorf("%w: %w", ErrConfig, err)
-		}
-	}
 	if d.exportKey, err = exportKey(d.c.ExportKeyFile); err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	return nil
+	return d.openAccess()
 }
 
 // authenticator checks who calls; nil where nobody is checked, on loopback.
@@ -66,6 +62,8 @@ func (d *daemon) authenticator() gateway.Authenticator {
 	switch {
 	case d.tokens != nil:
 		return d.tokens
+	case d.jwt != nil:
+		return d.jwt
 	case d.c.Passthrough:
 		return gateway.Passthrough{Name: d.store.Keyring().Name}
 	default:
@@ -121,7 +119,7 @@ func (d *daemon) wire() (err error) {
 	}
 	d.gateway, err = gateway.New(gateway.Options{
 		Engine: d.engine, Waker: d.waker, Identify: id.Identify,
-		AllowedOrigins: d.c.AllowedOrigins, AllowedHosts: d.c.AllowedHosts, Logger: d.log,
+		AllowedOrigins: d.c.AllowedOrigins, AllowedHosts: d.c.AllowedHosts, Limits: d.c.Limits, Logger: d.log,
 	})
 	return err
 }
