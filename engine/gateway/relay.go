@@ -116,7 +116,7 @@ func (s *relay) pass(ev *event) error {
 }
 
 // primes reports whether the stream begins with an event ID of the gateway's own.
-func (s *relay) primes() bool { return s.request != nil && s.p.primes() }
+func (s *relay) primes() bool { return s.request != nil && s.p.primes(s.who) }
 
 func (s *relay) name() { s.named = true }
 
@@ -190,7 +190,7 @@ func (p *proxy) replay(ctx context.Context, who caller, b *binding, after []byte
 		return nil, errors.Join(errNoReplay, err)
 	}
 	resp, err := p.w.send(ctx, b.conn, outgoing{
-		method: http.MethodGet, who: who, session: b.id, protocol: p.version(), lastEventID: string(after),
+		method: http.MethodGet, who: who, session: b.id, protocol: p.spoken(who), lastEventID: string(after),
 	})
 	if err != nil {
 		return nil, err

@@ -27,9 +27,8 @@ type outgoing struct {
 	method      string
 	who         caller
 	body        []byte
-	session     string   // the upstream's session ID
-	protocol    string   // negotiated version
-	versions    []string // the client's own version headers instead, as they are
+	session     string // the upstream's session ID
+	protocol    string // its version; older ones than 2025-06-18 have a header only if the client sent it
 	lastEventID string
 }
 
@@ -43,11 +42,8 @@ func (w *Waker) send(ctx context.Context, conn Conn, o outgoing) (*http.Response
 	if o.session != "" {
 		header[headerSession] = []string{o.session}
 	}
-	if o.protocol >= versionJune {
+	if o.protocol >= versionJune || o.protocol != "" && o.protocol == o.who.header.Get(headerVersion) {
 		header[headerVersion] = []string{o.protocol}
-	}
-	if len(o.versions) > 0 {
-		header[headerVersion] = o.versions
 	}
 	switch o.method {
 	case http.MethodPost:

@@ -98,7 +98,7 @@ func (w *Waker) passStateless(ctx context.Context, a *answer, r *http.Request, c
 		return unsupported(r, a.payload)
 	}
 	resp, err := w.send(ctx, conn, outgoing{
-		method: http.MethodPost, who: callerOf(r), body: a.payload.body, versions: r.Header[headerVersion],
+		method: http.MethodPost, who: callerOf(r), body: a.payload.body, protocol: r.Header.Get(headerVersion),
 	})
 	if err != nil {
 		return err

@@ -292,3 +292,34 @@ func TestStatelessListen(t *testing.T) {
 	must(t, r.Shutdown(t.Context()))
 	<-ended
 }
+
+// In a session, too, the version that a client names in a request is the version that the upstream hears; one that
+// names none speaks what it has negotiated.
+func TestVersionHeader(t *testing.T) {
+	up := newStubborn(t)
+	var mu sync.Mutex
+	var heard []string
+	up.door.open(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		heard = append(heard, r.Header.Get("Mcp-Protocol-Version"))
+		mu.Unlock()
+		up.ServeHTTP(w, r)
+	}))
+	s := newSite(t)
+	s.boot(httpUpstream(t, up.door.url()))
+	id := s.session()
+	want := []string{"", "2025-06-18"} // initialize, initialized
+	for header, hears := range map[string]string{"": "2025-06-18", "2025-03-26": "2025-03-26", "2025-11-25": "2025-11-25"} {
+		h := post("Mcp-Session-Id", id)
+		if header != "" {
+			h = append(h, "Mcp-Protocol-Version", header)
+		}
+		s.raw("POST", `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`, h...)
+		want = append(want, hears)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if !slices.Equal(heard, want) {
+		t.Errorf("heard %q, want %q", heard, want)
+	}
+}
