@@ -135,14 +135,6 @@ func (p *proxy) spoken(who caller) string {
 	return p.version()
 }
 
-// spoken returns the protocol version of a request: the one in its header, which need not be the negotiated one.
-func (p *proxy) spoken(who caller) string {
-	if v := who.header.Get(headerVersion); v != "" {
-		return v
-	}
-	return p.version()
-}
-
 // changed returns a channel that is closed when the binding changes.
 func (p *proxy) changed() <-chan struct{} {
 	p.mu.Lock()
