@@ -149,10 +149,13 @@ func (x *exchange) recover(ctx context.Context, b *binding) error {
 		x.accept()
 		return nil
 	}
-	if x.losses++; x.losses > maxLosses {
+	if x.losses == maxLosses {
 		return refuse(http.StatusBadGateway, codeUnavailable, "The MCP server does not keep its sessions")
 	}
 	_, err := p.rebind(ctx, x.who, b)
+	if err == nil {
+		x.losses++ // while it cannot be replaced, it is the same loss
+	}
 	return err
 }
 

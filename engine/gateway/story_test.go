@@ -7,6 +7,7 @@ import (
 
 	"github.com/dormouse-mcp/dormouse/engine"
 	"github.com/dormouse-mcp/dormouse/engine/gateway"
+	"github.com/dormouse-mcp/dormouse/engine/gateway/stdio"
 )
 
 // upstreams are the kinds of upstream that every story is told with.
@@ -20,6 +21,9 @@ func upstreams(t *testing.T, story func(t *testing.T, up gateway.Upstream, srv *
 			story(t, httpUpstream(t, srv.url()), srv)
 		})
 	}
+	t.Run("stdio", func(t *testing.T) {
+		story(t, stdioUpstream(t, stdio.Options{}), nil)
+	})
 	t.Run("in process", func(t *testing.T) {
 		story(t, gateway.NewInProcess(factory), nil)
 	})

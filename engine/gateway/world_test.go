@@ -27,7 +27,12 @@ import (
 	"github.com/dormouse-mcp/dormouse/replay"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(childMark) != "" {
+		os.Exit(beChild())
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // site is what outlives a gateway: its journal, its keys and its address.
 type site struct {

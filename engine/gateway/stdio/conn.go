@@ -1,0 +1,362 @@
+package stdio
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/dormouse-mcp/dormouse/engine/gateway"
+	"github.com/dormouse-mcp/dormouse/journal"
+)
+
+const (
+	headerSession = "Mcp-Session-Id"
+	typeJSON      = "application/json"
+
+	methodCancelled = "notifications/cancelled" //nolint:misspell // the protocol's spelling
+
+	codeLost     = -32001
+	codeRequest  = -32600
+	codeCanceled = -32800
+)
+
+// conn is one session's connection: a child that is started by initialize, behind streamable HTTP. Once its child has
+// ended, every request is answered 404, and the gateway makes another connection.
+type conn struct {
+	u       *Upstream
+	ref     journal.Ref
+	env     []string
+	secrets []string
+	log     zerolog.Logger
+	writing chan struct{} // held by who writes to the child
+
+	mu      sync.Mutex
+	child   *child
+	id      string             // the session's, as initialize has given it out; empty: there is none, or no more
+	opening string             // key of the initialize request under way
+	calls   map[string]*stream // who waits for a response, by key
+	tokens  map[string]*stream // and for progress
+	posts   []*stream          // that may carry what belongs to no request, oldest first
+	listen  *stream            // the GET
+	backlog backlog
+	subs    map[string]struct{} // resources
+	idle    *time.Timer         // runs while nothing is under way
+	used    time.Time           // when the last request ended
+	closed  bool
+}
+
+// RoundTrip carries one request to the child.
+func (c *conn) RoundTrip(r *http.Request) (*http.Response, error) {
+	defer func() {
+		if r.Body != nil {
+			_ = r.Body.Close()
+		}
+	}()
+	switch r.Method {
+	case http.MethodPost:
+		return c.post(r)
+	case http.MethodGet:
+		return c.get(r)
+	case http.MethodDelete:
+		return answer(r, http.StatusOK, "", nil), c.Close()
+	}
+	return answer(r, http.StatusMethodNotAllowed, "", nil), nil
+}
+
+func (c *conn) post(r *http.Request) (*http.Response, error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", gateway.ErrNotSent, err)
+	}
+	msgs, err := parse(body)
+	if err != nil {
+		return answer(r, http.StatusBadRequest, typeJSON, rpcError(nil, codeRequest, err.Error())), nil
+	}
+	opening := len(msgs) == 1 && msgs[0].Method == "initialize"
+	if opening {
+		if err := c.start(r.Context(), msgs[0].ID); err != nil {
+			return nil, fmt.Errorf("%w: %w", gateway.ErrNotSent, err)
+		}
+		r.Header.Set(headerSession, c.session())
+	}
+	s, err := c.register(r.Header.Get(headerSession), msgs)
+	if err != nil {
+		return c.refuse(r, err), nil
+	}
+	stop := context.AfterFunc(r.Context(), func() { _ = s.Close() }) // never fails
+	if sent, err := c.write(r.Context(), msgs); err != nil {
+		stop()
+		_ = s.Close() // never fails
+		if sent == 0 && r.Context().Err() == nil {
+			return c.refuse(r, errLost), nil // a child that has not got a whole message has executed nothing
+		}
+		return nil, err
+	}
+	resp, err := c.await(r, s)
+	if err != nil && opening && r.Context().Err() == nil {
+		err = fmt.Errorf("%w: %w", gateway.ErrNotSent, err) // what a dead child was told is void
+	}
+	return resp, err
+}
+
+// await returns the answer's head.
+func (c *conn) await(r *http.Request, s *stream) (*http.Response, error) {
+	if !s.asks {
+		_ = s.Close() // never fails
+		return answer(r, http.StatusAccepted, "", nil), nil
+	}
+	select {
+	case <-s.started:
+	case <-r.Context().Done():
+		_ = s.Close() // never fails
+		return nil, context.Cause(r.Context())
+	}
+	resp, err := s.head(r)
+	if err != nil {
+		_ = s.Close() // never fails
+		return nil, err
+	}
+	if id := r.Header.Get(headerSession); id != "" {
+		resp.Header.Set(headerSession, id)
+	}
+	return resp, nil
+}
+
+var (
+	errLost   = errors.New("session not found: its process has ended")
+	errIDUsed = errors.New("a request with this ID is under way")
+)
+
+func (c *conn) refuse(r *http.Request, err error) *http.Response {
+	if errors.Is(err, errLost) {
+		return answer(r, http.StatusNotFound, typeJSON, rpcError(nil, codeLost, err.Error()))
+	}
+	return answer(r, http.StatusBadRequest, typeJSON, rpcError(nil, codeRequest, err.Error()))
+}
+
+// register prepares for the responses to msgs.
+func (c *conn) register(session string, msgs []message) (*stream, error) {
+	asked := map[string]bool{}
+	n := 0
+	for i := range msgs {
+		if msgs[i].request() {
+			asked[key(msgs[i].ID)] = true
+			n++
+		}
+	}
+	s := newStream(n)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if session == "" || session != c.id {
+		return nil, errLost
+	}
+	for k := range asked {
+		if c.calls[k] != nil || len(asked) < n {
+			return nil, errIDUsed
+		}
+	}
+	if n == 0 {
+		return s, nil
+	}
+	s.last = func() { c.drop(s) }
+	c.idle.Stop()
+	for i := range msgs {
+		c.expect(s, &msgs[i])
+	}
+	if s.carries {
+		c.posts = append(c.posts, s)
+		c.backlog.flush(s)
+	}
+	return s, nil
+}
+
+// expect notes what a message asks for. c.mu is held.
+func (c *conn) expect(s *stream, m *message) {
+	if !m.request() {
+		return
+	}
+	c.calls[key(m.ID)] = s
+	if t := m.Params.Meta.Progress; len(t) > 0 {
+		c.tokens[key(t)] = s
+	}
+	s.carries = s.carries || carries(m.Method)
+	switch m.Method {
+	case "initialize":
+		c.opening = key(m.ID)
+	case "resources/subscribe":
+		c.subs[m.Params.URI] = struct{}{}
+	case "resources/unsubscribe":
+		delete(c.subs, m.Params.URI)
+	}
+}
+
+// get opens the session's own stream. A newer one takes the place of an older one.
+func (c *conn) get(r *http.Request) (*http.Response, error) {
+	if r.Header.Get("Last-Event-ID") != "" {
+		return answer(r, http.StatusMethodNotAllowed, "", nil), nil // nothing is kept that could be sent again
+	}
+	s := newStream(-1)
+	c.mu.Lock()
+	if id := r.Header.Get(headerSession); id == "" || id != c.id {
+		c.mu.Unlock()
+		return c.refuse(r, errLost), nil
+	}
+	before := c.listen
+	c.listen = s
+	s.last = func() { c.deaf(s) }
+	c.backlog.flush(s)
+	c.mu.Unlock()
+	if before != nil {
+		before.fail(io.EOF)
+	}
+	context.AfterFunc(r.Context(), func() { _ = s.Close() }) // never fails
+	return s.head(r)
+}
+
+func (c *conn) deaf(s *stream) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.listen == s {
+		c.listen = nil
+	}
+}
+
+// drop forgets a stream that is over, or that nobody reads any more.
+func (c *conn) drop(s *stream) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, by := range []map[string]*stream{c.calls, c.tokens} {
+		for k, who := range by {
+			if who == s {
+				delete(by, k)
+			}
+		}
+	}
+	for i, p := range c.posts {
+		if p == s {
+			c.posts = append(c.posts[:i:i], c.posts[i+1:]...)
+			break
+		}
+	}
+	c.rest()
+}
+
+// rest lets the idle time begin if nothing is under way. c.mu is held.
+func (c *conn) rest() {
+	if len(c.calls) == 0 && c.id != "" {
+		c.used = time.Now()
+		c.idle.Reset(c.u.o.IdleAfter)
+	}
+}
+
+// write writes messages to the child, a line each. sent is how many it got whole.
+func (c *conn) write(ctx context.Context, msgs []message) (sent int, err error) {
+	select {
+	case c.writing <- struct{}{}:
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	}
+	defer func() { <-c.writing }()
+	c.mu.Lock()
+	ch := c.child
+	c.mu.Unlock()
+	if ch == nil {
+		return 0, errLost
+	}
+	for i := range msgs {
+		c.canceled(&msgs[i])
+		_ = ch.stdin.SetWriteDeadline(time.Now().Add(c.u.o.StartTimeout)) // a pipe has deadlines
+		if _, err := ch.stdin.Write(msgs[i].line()); err != nil {
+			ch.kill(fmt.Errorf("it does not read: %w", err))
+			return sent, fmt.Errorf("write to the child: %w", err)
+		}
+		sent++
+	}
+	return sent, nil
+}
+
+// canceled answers a request that its client gives up: servers need not answer it any more.
+func (c *conn) canceled(m *message) {
+	if m.Method != methodCancelled {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if k := key(m.Params.Request); k != c.opening {
+		if s := c.calls[k]; s != nil {
+			delete(c.calls, k)
+			s.respond(rpcError(m.Params.Request, codeCanceled, "Request canceled"))
+		}
+	}
+}
+
+func (c *conn) session() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.id
+}
+
+// start starts the child, unless there is one.
+func (c *conn) start(ctx context.Context, id []byte) error {
+	switch there, closed := c.state(); {
+	case closed:
+		return errStopped
+	case there:
+		return nil // initialize again: let the child say what it thinks of it
+	}
+	ch, err := c.u.launch(ctx, c, key(id))
+	if err != nil {
+		return err
+	}
+	if _, closed := c.state(); closed {
+		ch.stop()
+		return errStopped
+	}
+	return nil
+}
+
+func (c *conn) state() (there, closed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.child != nil, c.closed
+}
+
+// reset makes the connection ready for a new child.
+func (c *conn) reset(ch *child, opening string) {
+	c.child, c.id, c.opening = ch, rand.Text(), opening
+	c.calls, c.tokens, c.subs = map[string]*stream{}, map[string]*stream{}, map[string]struct{}{}
+	c.posts, c.backlog = nil, backlog{}
+	c.used = time.Now()
+}
+
+// Close stops the child and waits until it is gone.
+func (c *conn) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	ch := c.lose()
+	s := c.listen
+	c.mu.Unlock()
+	if s != nil {
+		s.fail(io.EOF)
+	}
+	if ch != nil {
+		ch.stop()
+	}
+	return nil
+}
+
+// lose makes the session unknown from now on. c.mu is held.
+func (c *conn) lose() *child {
+	c.id = ""
+	if c.idle != nil {
+		c.idle.Stop()
+	}
+	return c.child
+}
