@@ -44,10 +44,16 @@ type serveCmd struct {
 	SnapshotEvents  int             `help:"Take one after so many events." default:"100000" group:"storage"`
 	SnapshotBatches int             `help:"Take one after so many batches." default:"20000" group:"storage"`
 
+	MinFree config.Size `help:"Where the journal is on this machine's disk: leave so much of it free. Below that new sessions are refused, and nothing that was answered is lost. 0 = use all of it." default:"64MiB" group:"storage"`
+
 	AcceptLoss bool `help:"Where the journal is damaged, go on without what is lost: that is recorded and journaled, and everything that can be proven good is kept. See 'dormouse verify' first." group:"storage"`
 
-	NATSReplicas int    `help:"Replicas of the streams, when they are made: 1, 3 or 5." enum:"1,3,5" default:"1" name:"nats-replicas" group:"replicas"`
-	ReplicaName  string `help:"Name of this replica in the journal, another one than every other replica's; the host's name by default." placeholder:"NAME" group:"replicas"`
+	NATSReplicas     int             `help:"Replicas of the streams, when they are made: 1, 3 or 5." enum:"1,3,5" default:"1" name:"nats-replicas" group:"replicas"`
+	ReplicaListen    string          `help:"Where other replicas forward requests to whose sessions live in this process. Connections prove that they come from a replica with the same keyring." placeholder:"HOST:PORT" group:"replicas"`
+	ReplicaAdvertise string          `help:"Under which address they reach it, if --replica-listen names none that they can use." placeholder:"https://HOST:PORT" group:"replicas"`
+	FenceAfter       config.Duration `help:"A replica that has not heard from the stream for so long no longer serves sessions that live in its process: another one takes them over a little later. The same on all replicas." default:"5s" group:"replicas"`
+	DrainTime        config.Duration `help:"At a shutdown, go on serving for so long with /readyz at 503, until balancers look elsewhere. Longer than they take to notice." default:"0s" group:"replicas"`
+	ReplicaName      string          `help:"Name of this replica in the journal, another one than every other replica's; the host's name by default." placeholder:"NAME" group:"replicas"`
 }
 
 // Help implements kong.HelpProvider.
@@ -90,6 +96,7 @@ func (c *serveCmd) check() error {
 	return errors.Join(
 		positive("session-timeout", c.SessionTimeout), positive("hibernate-after", c.HibernateAfter),
 		positive("shutdown-timeout", c.ShutdownTimeout), positive("snapshot-every", c.SnapshotEvery),
+		positive("fence-after", c.FenceAfter),
 	)
 }
 
@@ -113,7 +120,13 @@ func (c *serveCmd) config() daemon.Config {
 	cfg.Snapshots = daemon.Snapshots{
 		EveryEvents: c.SnapshotEvents, EveryMessages: c.SnapshotBatches, EveryTime: c.SnapshotEvery.Std(), Retention: c.Retention.Std(),
 	}
+	cfg.Replicas = daemon.Replicas{
+		Listen: c.ReplicaListen, Advertise: c.ReplicaAdvertise, Fence: c.FenceAfter.Std(), Drain: c.DrainTime.Std(),
+	}
 	cfg.Store.Create, cfg.Store.AcceptLoss = true, c.AcceptLoss
+	if cfg.Store.MinFree = c.MinFree.Bytes(); c.MinFree == 0 {
+		cfg.Store.MinFree = -1
+	}
 	cfg.Store.Replicas = c.NATSReplicas
 	return cfg
 }

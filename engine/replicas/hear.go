@@ -75,6 +75,30 @@ func (d *Directory) namesake(m *message) {
 	d.o.Taken(fmt.Errorf("%w: %s, since %v", ErrNameTaken, m.Replica, m.Started.Format(time.RFC3339)))
 }
 
+// Lag is how far this replica is behind, as far as it can know.
+type Lag struct {
+	Batches uint64        // that another replica had folded and this one had not, when that was heard
+	Events  uint64        // in these
+	Since   time.Duration // since this replica was known to have folded all that the stream's leader had
+}
+
+// Lag returns the present one.
+func (d *Directory) Lag() (l Lag) {
+	seq, events := d.o.Folded()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l.Since = time.Since(d.proven)
+	for _, p := range d.peers {
+		if p.Seq > seq {
+			l.Batches = max(l.Batches, uint64(p.Seq-seq))
+		}
+		if p.Seq > seq && p.Events > events {
+			l.Events = max(l.Events, p.Events-events)
+		}
+	}
+	return l
+}
+
 // Peer is another replica.
 type Peer struct {
 	Name    journal.ReplicaID

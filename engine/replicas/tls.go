@@ -42,7 +42,7 @@ func TLS(secret []byte) (server, client *tls.Config, err error) {
 	}
 	server = &tls.Config{
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{own}, ClientAuth: tls.RequireAnyClientCert,
-		VerifyConnection: check, NextProtos: []string{"h2", "http/1.1"},
+		VerifyConnection: check, NextProtos: []string{"http/1.1"},
 	}
 	client = &tls.Config{
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{own}, ServerName: "dormouse",

@@ -89,6 +89,7 @@ type Journal struct {
 	guard   Guard
 	log     zerolog.Logger
 	waiting waiting
+	clock   clock
 	solo    solo
 }
 

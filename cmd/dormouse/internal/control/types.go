@@ -67,7 +67,27 @@ type Status struct {
 	JournalTime time.Time `json:"journalTime,omitzero"` // of the last batch folded
 	Durability  string    `json:"durability,omitempty"` // when an event counts as stored
 	Upstream    string    `json:"upstream,omitempty"`   // URL; empty for the built-in tools
+	Replicas    *Replicas `json:"replicas,omitempty"`   // where the journal is shared
 	Error       string    `json:"error,omitempty"`
+}
+
+// Replicas is what a replica knows of itself among others.
+type Replicas struct {
+	LagBatches    uint64  `json:"lagBatches"`
+	LagEvents     uint64  `json:"lagEvents"`
+	LagSeconds    float64 `json:"lagSeconds"`
+	ClockAheadMS  float64 `json:"clockAheadMs"` // of the stream's clock before this machine's
+	ClockWithinMS float64 `json:"clockWithinMs"`
+	Others        []Peer  `json:"others"`
+}
+
+// Peer is another replica.
+type Peer struct {
+	Name    string `json:"name"`
+	Version string `json:"version,omitempty"`
+	URL     string `json:"url,omitempty"` // where it takes forwarded requests
+	State   string `json:"state"`         // there, silent or gone
+	HeardMS int64  `json:"heardMs"`       // ago
 }
 
 // sessionOf is the public form of a folded session.

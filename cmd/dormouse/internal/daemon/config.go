@@ -75,6 +75,7 @@ type Config struct {
 	MaxLive         int
 
 	Snapshots Snapshots
+	Replicas  Replicas
 
 	Logger zerolog.Logger
 }

@@ -74,7 +74,7 @@ func (d *daemon) status() control.Status {
 	}
 	if x.State == phaseReady {
 		s.Journal, s.Live = d.store.Journal.ID().String(), d.engine.SessionInfo().Live
-		s.Durability = d.store.Durability()
+		s.Durability, s.Replicas = d.store.Durability(), d.replicaStatus()
 		d.store.Follower.View(func(st *replay.State) { s.JournalTime = st.Now().Time() })
 	}
 	return s

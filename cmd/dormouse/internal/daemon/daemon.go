@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"sync"
@@ -19,6 +20,7 @@ import (
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/store"
 	"github.com/dormouse-mcp/dormouse/engine"
 	"github.com/dormouse-mcp/dormouse/engine/gateway"
+	"github.com/dormouse-mcp/dormouse/engine/replicas"
 	"github.com/dormouse-mcp/dormouse/journal"
 	"github.com/dormouse-mcp/dormouse/replay"
 	"github.com/dormouse-mcp/dormouse/replay/snapshot"
@@ -26,19 +28,23 @@ import (
 
 // daemon is one run. Fields below "started" are set during the start, before phaseReady, and read after it.
 type daemon struct {
-	c       Config
-	log     zerolog.Logger
-	phase   *phase
-	metrics *metrics.Metrics
-	token   atomic.Pointer[string]
-	backend *control.Backend
-	clients servers       // the clients' listener
-	servers servers       // the operator's and the control socket
-	fatal   chan error    // buffered: the first reason to stop counts
-	told    atomic.Int64  // the second of the restore of which the log told last
-	newKeys chan struct{} // buffered: the key file should be read again
+	c        Config
+	log      zerolog.Logger
+	phase    *phase
+	metrics  *metrics.Metrics
+	token    atomic.Pointer[string]
+	backend  *control.Backend
+	clients  servers       // the clients' listener
+	servers  servers       // the operator's and the control socket
+	forwards servers       // the other replicas'
+	fatal    chan error    // buffered: the first reason to stop counts
+	told     atomic.Int64  // the second of the restore of which the log told last
+	newKeys  chan struct{} // buffered: the key file should be read again
 
 	listen, adminListen net.Listener
+	peerListen          net.Listener // nil = none
+	peerURL             string       // how other replicas reach it
+	listening           atomic.Pointer[gateway.Waker]
 	record              control.Daemon // what daemon.json says
 	exportKey           []byte         // nil = none
 	upstream            gateway.Upstream
@@ -46,12 +52,14 @@ type daemon struct {
 	jwt                 *gateway.JWT       // nil = none
 
 	// started
-	store   *store.Store
-	waker   *gateway.Waker
-	engine  *engine.Engine
-	gateway *gateway.Gateway
-	keeper  *snapshot.Keeper // nil where none could be made
-	noted   bool             // replica-started is in the journal
+	directory *replicas.Directory // nil where the journal is not shared
+	peers     http.RoundTripper   // to other replicas
+	store     *store.Store
+	waker     *gateway.Waker
+	engine    *engine.Engine
+	gateway   *gateway.Gateway
+	keeper    *snapshot.Keeper // nil where none could be made
+	noted     bool             // replica-started is in the journal
 }
 
 // Run serves until ctx ends or something fatal happens, and then shuts down in order. Errors: ErrUnsafe, those of
@@ -62,6 +70,8 @@ func Run(ctx context.Context, c Config) error {
 	}
 	d := &daemon{c: c, log: c.Logger, phase: newPhase(), metrics: metrics.New(c.Version), fatal: make(chan error, 1), newKeys: make(chan struct{}, 1)}
 	d.clients, d.servers = servers{log: c.Logger, fail: d.fail}, servers{log: c.Logger, fail: d.fail}
+	d.forwards = servers{log: c.Logger, fail: d.fail}
+	d.c.Store.Seen = d.seen
 	d.c.Store.Observer = committing{d.metrics, d.fail}
 	d.c.Store.Progress = d.progress
 	d.c.Store.Replica, d.c.Store.KeysFound = c.Replica, d.keysFound
@@ -101,6 +111,10 @@ func (d *daemon) open(ctx context.Context) (err error) {
 	var lc net.ListenConfig
 	if d.listen, err = lc.Listen(ctx, "tcp", d.c.Listen); err != nil {
 		return fmt.Errorf("--listen %s: %w", d.c.Listen, err)
+	}
+	if err := d.openPeers(ctx); err != nil {
+		_ = d.listen.Close()
+		return err
 	}
 	d.clients.serve(d.listen, d.public())
 	admin := "off"
@@ -142,11 +156,14 @@ func (d *daemon) start(ctx context.Context) error {
 	if err := d.store.Restore(ctx); err != nil {
 		return err
 	}
-	d.tellRestored()
 	if err := d.checkKeys(ctx); err != nil {
 		return err
 	}
+	d.tellRestored()
 	d.tellAcceptance()
+	if err := d.joinReplicas(ctx); err != nil {
+		return err
+	}
 	if err := d.wire(); err != nil { //nolint:contextcheck // what it makes outlives the start
 		return err
 	}

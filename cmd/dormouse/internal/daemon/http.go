@@ -63,7 +63,7 @@ func (d *daemon) public() http.Handler {
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		x := d.readiness()
 		status := http.StatusServiceUnavailable
-		if x.State == phaseReady {
+		if x.State == phaseReady && (x.Replica == nil || !x.Replica.CutOff) {
 			status = http.StatusOK
 		}
 		writeJSON(w, status, x)
@@ -79,7 +79,7 @@ func (d *daemon) readiness() readiness {
 	if x.State == phaseReady {
 		p := d.store.Follower.Progress()
 		x.Folded, x.Target, x.Events, x.Sessions = p.Seq, p.Target, p.Events, p.Sessions
-		x.Journal = "ok"
+		x.Journal, x.Replica = "ok", d.among()
 		if d.store.Writable() != nil { // why is in the log: this answer is public
 			x.Journal = "unavailable"
 		}

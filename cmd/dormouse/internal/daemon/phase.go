@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/store"
 	"github.com/dormouse-mcp/dormouse/journal"
 	"github.com/dormouse-mcp/dormouse/replay"
 )
@@ -17,6 +18,7 @@ const (
 	phaseOpening   = "opening" // the journal's server starts
 	phaseRestoring = "restoring"
 	phaseReady     = "ready"
+	phaseDraining  = "draining" // serving, while balancers notice that they should look elsewhere
 	phaseStopping  = "stopping"
 )
 
@@ -36,6 +38,7 @@ type phase struct {
 	mu       sync.Mutex
 	name     string
 	progress replay.Progress
+	restore  *store.Restoration
 	began    time.Time
 }
 
@@ -47,7 +50,11 @@ type readiness struct {
 	Events    uint64      `json:"events"`
 	Sessions  int         `json:"sessions"`
 	ElapsedMS float64     `json:"elapsedMs"`         // since the start; once ready, how long the restore took
+	Replica   *among      `json:"replica,omitempty"` // once ready, where the journal is shared
 	Journal   string      `json:"journal,omitempty"` // once ready: "ok", or "unavailable": no new sessions for now
+
+	// Restore is what was restored at the start, and from where; once that is known.
+	Restore *store.Restoration `json:"restore,omitempty"`
 }
 
 func newPhase() *phase {
@@ -66,12 +73,19 @@ func (p *phase) note(x replay.Progress) {
 	p.progress = x
 }
 
+// restored notes the end of the restore.
+func (p *phase) restored(x replay.Progress, r *store.Restoration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.progress, p.restore = x, r
+}
+
 func (p *phase) now() readiness {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r := readiness{
 		State: p.name, Folded: p.progress.Seq, Target: p.progress.Target, Events: p.progress.Events,
-		Sessions: p.progress.Sessions, ElapsedMS: millis(time.Since(p.began)),
+		Sessions: p.progress.Sessions, ElapsedMS: millis(time.Since(p.began)), Restore: p.restore,
 	}
 	if p.name == phaseReady || p.name == phaseStopping {
 		r.ElapsedMS = millis(p.progress.Elapsed)
@@ -110,6 +124,9 @@ func (p *phase) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.awaitReady(r.Context(), requestWait)
 	}
 	h := p.handler.Load()
+	if p.is(phaseDraining) {
+		w.Header().Set("Connection", "close")
+	}
 	switch {
 	case h == nil && stream && p.is(phaseStopping):
 		panic(http.ErrAbortHandler)

@@ -16,6 +16,7 @@ var errShutdownTimeout = errors.New("the time that --shutdown-timeout gives is u
 // share of the time goes to the journal. It returns what may have cost data; a client that was cut off is only logged.
 func (d *daemon) shutdown(ctx context.Context) error {
 	began := time.Now()
+	d.lame(ctx)
 	ctx, cancel := context.WithTimeoutCause(ctx, d.c.ShutdownTimeout, errShutdownTimeout)
 	defer cancel()
 	d.drain(ctx)
@@ -44,6 +45,7 @@ func (d *daemon) drain(ctx context.Context) {
 	d.phase.shut()
 	var closing sync.WaitGroup
 	closing.Go(func() { d.clients.close(ctx) })
+	closing.Go(func() { d.forwards.close(ctx) })
 	if d.engine != nil {
 		if err := d.engine.Shutdown(ctx); err != nil {
 			d.log.Warn().Err(err).Msg("requests were cut off")
@@ -53,4 +55,7 @@ func (d *daemon) drain(ctx context.Context) {
 		_ = d.waker.Close(ctx)
 	}
 	closing.Wait()
+	if d.directory != nil {
+		d.directory.Close()
+	}
 }

@@ -103,11 +103,12 @@ func (d *daemon) watch() {
 func (d *daemon) wire() (err error) {
 	id := d.identifier()
 	d.waker, err = gateway.NewWaker(gateway.WakerOptions{
-		Upstream: d.upstream, Replica: d.c.Replica, EventKey: d.eventKey(), Logger: d.log,
+		Upstream: d.upstream, Replica: d.c.Replica, EventKey: d.eventKey(), Replicas: d.directory, Logger: d.log,
 	})
 	if err != nil {
 		return err
 	}
+	d.listening.Store(d.waker)
 	d.engine, err = engine.New(engine.Options{
 		Replica: d.c.Replica, Appender: d.store.Committer, Table: d.store.Follower, Vault: d.store.Vault, Waker: d.waker,
 		SessionTimeout: d.c.SessionTimeout, MaxSessions: d.c.MaxSessions, MaxPerTenant: d.c.MaxPerTenant, MaxLive: d.c.MaxLive,
@@ -119,7 +120,7 @@ func (d *daemon) wire() (err error) {
 	}
 	d.gateway, err = gateway.New(gateway.Options{
 		Engine: d.engine, Waker: d.waker, Identify: id.Identify,
-		AllowedOrigins: d.c.AllowedOrigins, AllowedHosts: d.c.AllowedHosts, Limits: d.c.Limits, Logger: d.log,
+		AllowedOrigins: d.c.AllowedOrigins, AllowedHosts: d.c.AllowedHosts, Limits: d.c.Limits, Peers: d.peers, Logger: d.log,
 	})
 	return err
 }

@@ -23,5 +23,8 @@ func (s *Store) askPromise(ctx context.Context) (err error) {
 	return err
 }
 
+// Remote reports whether the journal is in a NATS that others may use too.
+func (s *Store) Remote() bool { return s.server == nil }
+
 // Promise returns what a NATS of the operator's guarantees; false with the embedded server.
 func (s *Store) Promise() (jetstream.Promise, bool) { return s.promise, s.server == nil }
