@@ -32,6 +32,7 @@ func (e *Engine) Acquire(ctx context.Context, id journal.SessionID, c Caller) (*
 	if err != nil {
 		return nil, err
 	}
+	l.unproven = unproven(&f.s, &c)
 	if err := e.settle(ctx, l, f, &c); err != nil {
 		l.Release()
 		return nil, err
@@ -91,10 +92,15 @@ func mismatch(s *replay.Session, c *Caller) string {
 		return "url"
 	case unclaimed(s):
 		return ""
-	case s.Principal != c.Principal:
+	case s.Principal != c.Principal && !unproven(s, c):
 		return "principal"
 	}
 	return ""
+}
+
+// unproven reports whether c may be the owner of s with a new credential: the upstream will tell.
+func unproven(s *replay.Session, c *Caller) bool {
+	return c.Opaque && c.isCredential() && isCredential(s.Principal) && s.Principal != c.Principal
 }
 
 // importedFor reports whether s was imported for the tenant that c's context names, although the operator has put

@@ -101,6 +101,111 @@ func TestKeyOfACredentialPrincipalIsNotRotated(t *testing.T) {
 	})
 }
 
+// An owner who alternates between two keys is served, and does not fill the journal; a new key is taken over soon.
+func TestAlternatingKeysAreDamped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, newLedger(), "a")
+		id := h.create(alice(), nil)
+		keyed := func(key string) engine.Caller {
+			c := alice()
+			c.Context = &engine.InstanceContext{N8nAPIURL: "https://one.example", N8nAPIKey: key, InstanceID: "tenant-1"}
+			return c
+		}
+		for i := range 1000 {
+			h.acquire(id, keyed([]string{"key-a", "key-b"}[i%2])).Release()
+		}
+		if n := h.pen.count(journal.KindChanged); n != 3 {
+			t.Errorf("%d changed events", n)
+		}
+		time.Sleep(20 * time.Second)
+		l := h.acquire(id, keyed("key-c"))
+		defer l.Release()
+		if ic, err := l.Session().Context(t.Context()); err != nil || ic.N8nAPIKey != "key-c" {
+			t.Errorf("the new key is not taken over: %v", err)
+		}
+	})
+}
+
+// Whose key is rotated how: the same tenant, the same URL, the complete context.
+func TestRotationIsTheOwnersAlone(t *testing.T) {
+	with := func(change func(*engine.Caller, *engine.InstanceContext)) engine.Caller {
+		c := alice()
+		ic := *c.Context
+		ic.N8nAPIKey = "key-new"
+		c.Context = &ic
+		change(&c, &ic)
+		return c
+	}
+	for name, c := range map[string]engine.Caller{
+		"another principal":     with(func(c *engine.Caller, _ *engine.InstanceContext) { c.Principal = "token:mallory" }),
+		"another tenant":        with(func(c *engine.Caller, _ *engine.InstanceContext) { c.Tenant = journal.TenantID{9} }),
+		"another URL":           with(func(c *engine.Caller, _ *engine.InstanceContext) { c.URLHash = journal.URLHash{9} }),
+		"another instance":      with(func(_ *engine.Caller, ic *engine.InstanceContext) { ic.InstanceID = "tenant-9" }),
+		"a credential's bearer": with(func(c *engine.Caller, _ *engine.InstanceContext) { c.Principal, c.Opaque = "credential:1", true }),
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHouse(t, newLedger(), "a")
+			id := h.create(alice(), nil)
+			h.unknown(id, c)
+			if n := h.pen.count(journal.KindChanged); n != 0 {
+				t.Errorf("%s: %d changed events", name, n)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, newLedger(), "a")
+		id := h.create(alice(), nil)
+		half := with(func(_ *engine.Caller, ic *engine.InstanceContext) { ic.N8nAPIURL = "" })
+		h.acquire(id, half).Release() // no context at all, then: it is let in by its token and changes nothing
+		if n := h.pen.count(journal.KindChanged); n != 0 {
+			t.Errorf("half a context: %d changed events", n)
+		}
+		h.acquire(id, with(func(*engine.Caller, *engine.InstanceContext) {})).Release()
+		if n := h.pen.count(journal.KindChanged); n != 1 {
+			t.Errorf("the owner: %d changed events", n)
+		}
+	})
+}
+
+// A credential that nobody here can check gives a lease that is good for asking the upstream, and no more.
+func TestUnprovenCredential(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, newLedger(), "a")
+		c := alice()
+		c.Principal, c.Opaque = "credential:1", true
+		id := h.create(c, nil)
+		if l := h.acquire(id, c); l.Unproven() {
+			t.Error("the owner is unproven")
+		} else {
+			l.Release()
+		}
+		next := c
+		next.Principal = "credential:2"
+		both := next
+		both.Context = &engine.InstanceContext{N8nAPIURL: "https://one.example", N8nAPIKey: "another", InstanceID: "tenant-1"}
+		h.unknown(id, both) // two things at once
+		none := next
+		none.Context = nil
+		h.unknown(id, none)
+		token := next
+		token.Opaque = false // the gateway checks: a hash would be no principal
+		h.unknown(id, token)
+		l := h.acquire(id, next)
+		defer l.Release()
+		if !l.Unproven() || h.pen.count(journal.KindChanged) != 0 {
+			t.Fatal("let in without a proof")
+		}
+		if err := l.Prove(t.Context(), next); err != nil || l.Unproven() {
+			t.Fatal(err)
+		}
+		if l := h.acquire(id, next); l.Unproven() || h.pen.count(journal.KindChanged) != 1 {
+			t.Error("the proof is not kept")
+		} else {
+			l.Release()
+		}
+	})
+}
+
 func TestExpiryIsExactOnAccess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, newLedger(), "a", func(o *engine.Options) { o.SessionTimeout = 5 * time.Minute })

@@ -34,6 +34,10 @@ type Caller struct {
 	URLHash   journal.URLHash
 	Context   *InstanceContext // as presented with this request; nil when there is none
 
+	// Opaque says that Principal is the hash of a credential that nobody here can check: the upstream does. Such a
+	// caller may come with a new credential; see Lease.Unproven.
+	Opaque bool
+
 	// ContextTenant is the tenant that Context names by itself where the operator has put the caller into
 	// another. Imported sessions are that one's: whoever imports knows nothing of callers. Zero = Tenant.
 	ContextTenant journal.TenantID
@@ -43,4 +47,6 @@ type Caller struct {
 // another credential is another caller.
 const hashedPrefix = "credential:"
 
-func (c *Caller) isCredential() bool { return strings.HasPrefix(string(c.Principal), hashedPrefix) }
+func (c *Caller) isCredential() bool { return isCredential(c.Principal) }
+
+func isCredential(p journal.Principal) bool { return strings.HasPrefix(string(p), hashedPrefix) }

@@ -24,6 +24,7 @@ type Engine struct {
 	orphan orphans
 	calls  atomic.Uint64 // numbers requests
 	secret [32]byte      // keys the marks of contexts; new in every process
+	damper damper        // of changes of credentials
 	oldest ageCache
 
 	finders *sync.Pool

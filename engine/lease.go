@@ -16,6 +16,7 @@ type Lease struct {
 	entry    *entry
 	run      *run // guarded by Engine.mu
 	released bool // guarded by Engine.mu
+	unproven bool // see Unproven; of the goroutine that has acquired it
 }
 
 // Session returns the handle on the session. It stays valid after Release.

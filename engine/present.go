@@ -45,6 +45,9 @@ func complete(ic *InstanceContext) bool { return ic != nil && ic.Complete() }
 // change: the key that its owner rotated, or, in a session that was imported, its first principal.
 // It reports whether it changed anything.
 func (e *Engine) present(ctx context.Context, l *Lease, s *replay.Session, c *Caller) (bool, error) {
+	if l.unproven {
+		return false, e.presentUnproven(ctx, l, s, c)
+	}
 	first := unclaimed(s)
 	if !complete(c.Context) || len(s.Context) == 0 {
 		if first && len(s.Initialize) == 0 {
@@ -69,20 +72,40 @@ func (e *Engine) present(ctx context.Context, l *Lease, s *replay.Session, c *Ca
 	case c.isCredential():
 		return false, e.refuse(s, "credential")
 	}
-	return true, e.rotated(ctx, l, s, c)
+	return e.rotated(ctx, l, s, c)
 }
 
-// rotated journals the new credentials of a session's owner.
-func (e *Engine) rotated(ctx context.Context, l *Lease, s *replay.Session, c *Caller) error {
+// presentUnproven lets a caller with a new credential go on to be proven only with the very context of the session: two
+// things that change at once are nobody's proof of anything.
+func (e *Engine) presentUnproven(ctx context.Context, l *Lease, s *replay.Session, c *Caller) error {
+	if len(s.Context) == 0 && c.Context == nil {
+		return nil
+	}
+	if len(s.Context) == 0 || !complete(c.Context) {
+		return e.refuse(s, "incomplete context")
+	}
+	m, err := e.marksOf(ctx, l.entry, s)
+	if err == nil && !m.both.equals(e.markOf(c.Context.N8nAPIKey, c.Context.InstanceID)) {
+		return e.refuse(s, "credential")
+	}
+	return err
+}
+
+// rotated journals the new credentials of a session's owner, unless they change all the time.
+func (e *Engine) rotated(ctx context.Context, l *Lease, s *replay.Session, c *Caller) (bool, error) {
 	if err := e.o.ValidateContext(*c.Context); err != nil {
 		e.log.Warn().Err(err).Stringer("session", s.Ref).Msg("new credentials refused")
-		return e.refuse(s, "invalid context")
+		return false, e.refuse(s, "invalid context")
+	}
+	if !e.damper.allow(l.entry.ref) {
+		e.log.Debug().Stringer("session", s.Ref).Msg("credentials change all the time: the former ones stay for now")
+		return false, nil
 	}
 	if err := l.Session().Change(ctx, Changes{Context: c.Context}); err != nil {
-		return fmt.Errorf("new credentials: %w", err)
+		return false, fmt.Errorf("new credentials: %w", err)
 	}
 	send(e.security("credentials_changed").Stringer("session", s.Ref).Stringer("tenant", s.Tenant), "credentials_changed")
-	return nil
+	return true, nil
 }
 
 // marksOf returns the marks of the session's context, opened only when it is not the one seen last.

@@ -29,6 +29,7 @@ var (
 type Identity struct {
 	Principal string // a token's name or a credential's keyed hash; empty = callers are not told apart
 	Tenant    string // the tenant that the operator has given to the token; empty = none
+	Opaque    bool   // Principal is a credential's hash, and only the upstream can check that; see engine.Caller
 }
 
 // Authenticator checks a request's credential. It returns ErrUnauthenticated, possibly wrapped, for a bad
@@ -68,12 +69,12 @@ func (id *Identifier) Identify(r *http.Request) (engine.Caller, error) {
 			return c, fmt.Errorf("%w: %w", ErrBadContext, err)
 		}
 	}
-	c.Principal = journal.Principal(who.Principal)
+	c.Principal, c.Opaque = journal.Principal(who.Principal), who.Opaque
 	if c.Context != nil {
 		if err := id.place(&c); err != nil {
 			return c, err
 		}
-		if id.Auth == nil {
+		if c.Principal == "" { // nobody checks, or there was nothing to check
 			c.Principal = credential(id.Name, c.Context.N8nAPIKey)
 		}
 	}
@@ -108,12 +109,14 @@ func credential(name Namer, secret string) journal.Principal {
 	return journal.Principal(fmt.Sprintf("credential:%x", sum[:]))
 }
 
-// Passthrough identifies callers by a keyed hash of their Authorization header, which the upstream checks.
+// Passthrough identifies callers by a keyed hash of their Authorization header, which the upstream checks. A changed one is
+// taken over when the upstream has accepted it on that very session.
 type Passthrough struct{ Name Namer }
 
 // Authenticate never fails: it is the upstream that knows.
 func (p Passthrough) Authenticate(r *http.Request) (Identity, error) {
-	return Identity{Principal: string(credential(p.Name, r.Header.Get("Authorization")))}, nil
+	given := strings.Join(r.Header["Authorization"], "\n")
+	return Identity{Principal: string(credential(p.Name, given)), Opaque: given != ""}, nil
 }
 
 // TokenFile checks bearer tokens against a file. Each line is "NAME:TOKEN", or "NAME TENANT TOKEN" for

@@ -231,6 +231,10 @@ func (g *Gateway) acquire(r *http.Request, n int) (*engine.Lease, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := g.prove(r, lease, c); err != nil {
+		lease.Release()
+		return nil, err
+	}
 	if err := g.quotas.request(&c, n); err != nil {
 		lease.Release()
 		g.tellLimited(&c)

@@ -184,6 +184,13 @@ func (h *health) boundAt(at journal.Seq) uint64 {
 	return 0
 }
 
+// forgotten reports whether a session bound there is known to be lost.
+func (h *health) forgotten(at journal.Seq) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.condemned > 0 && (h.cutoff == 0 || at < h.cutoff)
+}
+
 // heard notes that the upstream has answered.
 func (h *health) heard() {
 	h.lastOK.Store(time.Now().UnixNano())

@@ -218,7 +218,10 @@ func (g *Gateway) mayInitialize(r *http.Request, c engine.Caller) error {
 	lease, err := g.o.Engine.Acquire(r.Context(), journal.SessionID(id), c)
 	switch {
 	case err == nil:
-		lease.Release()
+		defer lease.Release()
+		if lease.Unproven() {
+			return nil
+		}
 		return &problem{status: http.StatusBadRequest, rpcError: *invalidRequest("Invalid Request: the session is initialized already")}
 	case errors.Is(err, engine.ErrUnknownSession):
 		return nil

@@ -329,7 +329,8 @@ func TestWhoMayUseASession(t *testing.T) {
 	boot(gateway.Passthrough{Name: s.ring.Name})
 	id = s.session("Authorization", "Bearer a")
 	try("same credential", 200, id, "Authorization", "Bearer a")
-	try("another credential", 404, id, "Authorization", "Bearer b")
+	try("another credential, which this upstream takes", 200, id, "Authorization", "Bearer b")
+	try("no credential", 404, id)
 }
 
 // sessionOf opens a session of that protocol version.

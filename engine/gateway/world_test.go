@@ -318,6 +318,7 @@ type server struct {
 	door *door
 	mu   sync.Mutex
 	opts mcp.StreamableHTTPOptions
+	wrap func(http.Handler) http.Handler // stands in front of the server; nil = nothing
 	made []*mcp.Server
 }
 
@@ -353,7 +354,11 @@ func (s *server) restart() {
 	s.made = append(s.made, m)
 	s.mu.Unlock()
 	o := s.opts
-	s.door.open(counted{mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return m }, &o), s.door})
+	var h http.Handler = mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return m }, &o)
+	if s.wrap != nil {
+		h = s.wrap(h)
+	}
+	s.door.open(counted{h, s.door})
 }
 
 // counted notes what a handler answers.
