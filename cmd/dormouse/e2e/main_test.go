@@ -18,6 +18,7 @@ type suite struct {
 	root   string // of the repository
 	binary string // dormouse, built from it
 	node   string // the Node binary
+	node22 string // another one, which the conformance suite wants
 	npm    string // the folder with client.mjs and node_modules
 }
 
@@ -51,6 +52,9 @@ func prepare(dir string) (err error) {
 	}
 	if _, err := os.Stat(filepath.Join(shared.npm, "node_modules")); err != nil {
 		return fmt.Errorf("%w: run npm ci in .ci/e2e, or bash .ci/run e2e", err)
+	}
+	if shared.node22, err = findNode22(shared.npm, shared.node); err != nil {
+		return err
 	}
 	shared.binary = filepath.Join(dir, "dormouse")
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
