@@ -23,6 +23,9 @@ func (s *State) apply(m journal.Message, digest journal.Digest, b *journal.Batch
 	if int(b.Count) != len(b.Events) {
 		return damage(m, &b.Header, fmt.Sprintf("holds %d events where its header says %d", len(b.Events), b.Count))
 	}
+	if len(b.Events) > maxIndex {
+		return damage(m, &b.Header, fmt.Sprintf("holds %d events", len(b.Events)))
+	}
 	v, err := s.take(m, digest, &b.Header, stops(b))
 	if err != nil {
 		return err

@@ -2,7 +2,6 @@ package replay
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/dormouse-mcp/dormouse/journal"
@@ -22,7 +21,7 @@ func (s *State) create(e *journal.Event, at journal.Position) Refusal {
 	if s.ErasedKey(c.Tenant, c.Key) {
 		return RefusedErased
 	}
-	r := record{ref: e.Ref, position: at, sealed: join(c.ID, c.Context), idLen: uint32(len(c.ID))}
+	r := record{ref: e.Ref, position: packPosition(at)}
 	if why := s.dates(&r, c); why != accepted {
 		return why
 	}
@@ -32,7 +31,7 @@ func (s *State) create(e *journal.Event, at journal.Position) Refusal {
 	}
 	r.profile = s.directory.join(c.Tenant, &draft, c.Initialize)
 	s.memory = max(s.memory, draft.timeout)
-	s.table.add(r)
+	s.table.add(&r, &body{id: c.ID, context: c.Context})
 	return accepted
 }
 
@@ -55,38 +54,42 @@ func (s *State) dates(r *record, c *journal.Created) Refusal {
 	return accepted
 }
 
-func join(a, b []byte) []byte {
-	out := make([]byte, 0, len(a)+len(b))
-	return append(append(out, a...), b...)
-}
-
-func (s *State) change(r *record, e *journal.Event) Refusal {
+func (s *State) change(r *record, p place, e *journal.Event) Refusal {
 	c := e.Changed
-	switch {
-	case c == nil:
+	if c == nil {
 		return RefusedMalformed
-	case e.Epoch < r.epoch:
+	}
+	common := s.directory.profiles.at(r.profile)
+	switch {
+	case e.Epoch < s.table.epoch(r):
 		return RefusedEpoch
-	case c.Tenant != r.profile.tenant.id:
+	case c.Tenant != common.tenant.id:
 		return RefusedTenant
-	case c.URLHash != r.profile.urlHash:
+	case c.URLHash != common.urlHash:
 		return RefusedURL
 	case len(c.Context) > 0 && s.ErasedKey(c.Tenant, c.Key):
 		return RefusedErased
 	}
-	if len(c.Context) > 0 {
-		r.sealed = join(r.sealed[:r.idLen], c.Context)
-	}
 	s.reprofile(r, c)
-	if c.LogLevel != "" || len(c.Subscribed)+len(c.Unsubscribed) > 0 {
-		r.wishes = r.wishes.after(c)
+	wishes := c.LogLevel != "" || len(c.Subscribed)+len(c.Unsubscribed) > 0
+	if len(c.Context) == 0 && !wishes {
+		return accepted
 	}
+	now := s.table.body(r)
+	if len(c.Context) > 0 {
+		now.context = c.Context
+	}
+	if wishes {
+		now.wish(c)
+	}
+	s.table.rewrite(r, p, &now)
 	return accepted
 }
 
 // reprofile gives the session another profile if the change touches what profiles hold.
 func (s *State) reprofile(r *record, c *journal.Changed) {
-	old := r.profile
+	former := r.profile
+	old := s.directory.profiles.at(former)
 	draft, initialize := *old, []byte(old.initialize.bytes())
 	if len(c.Context) > 0 {
 		draft.contextKey, draft.fingerprint = c.Key, c.Fingerprint
@@ -104,44 +107,22 @@ func (s *State) reprofile(r *record, c *journal.Changed) {
 		return
 	}
 	r.profile = s.directory.join(old.tenant.id, &draft, initialize)
-	s.directory.leave(old)
+	s.directory.leave(former)
 }
 
-// after returns what the client wishes once c is folded. It shares no slice with its receiver, which may be nil.
-func (w *wishes) after(c *journal.Changed) *wishes {
-	var out wishes
-	if w != nil {
-		out.logLevel = w.logLevel
-		out.subscriptions = slices.Clone(w.subscriptions)
-	}
+// wish folds what the client wishes from now on.
+func (w *wishes) wish(c *journal.Changed) {
 	if c.LogLevel != "" {
-		out.logLevel = strings.Clone(c.LogLevel)
+		w.logLevel = []byte(c.LogLevel)
 	}
 	for _, uri := range c.Subscribed {
-		if i, found := slices.BinarySearch(out.subscriptions, uri); !found {
-			out.subscriptions = slices.Insert(out.subscriptions, i, strings.Clone(uri))
+		if i, found := slices.BinarySearch(w.subscriptions, uri); !found {
+			w.subscriptions = slices.Insert(w.subscriptions, i, uri)
 		}
 	}
 	for _, uri := range c.Unsubscribed {
-		if i, found := slices.BinarySearch(out.subscriptions, uri); found {
-			out.subscriptions = slices.Delete(out.subscriptions, i, i+1)
+		if i, found := slices.BinarySearch(w.subscriptions, uri); found {
+			w.subscriptions = slices.Delete(w.subscriptions, i, i+1)
 		}
 	}
-	return &out
-}
-
-// replica returns the name as the session already holds it, or a copy of its own.
-func (r *record) replica(name journal.ReplicaID) journal.ReplicaID {
-	if r.binding != nil && r.binding.replica == name {
-		return r.binding.replica
-	}
-	return clone(name)
-}
-
-// with returns the binding with the upstream session that e records, if it does.
-func (b *binding) with(e *journal.Bound) *binding {
-	if len(e.Upstream) == 0 {
-		return b
-	}
-	return &binding{at: b.at, replica: b.replica, upstream: slices.Clone(e.Upstream), upstreamKey: clone(e.Key)}
 }

@@ -15,26 +15,64 @@ import (
 //
 // It is the SHA-256 of these sections, each a name and a count followed by its entries in order: the
 // head (journal, sequence, journal time, memory, root), the tree's frontier, the writers by ID, each session's
-// [Session.Digest] by position, the ended refs in the order in which they will be forgotten, the erased keys
+// [Row.Digest] by position, the ended refs in the order in which they will be forgotten, the erased keys
 // by tenant and key, and the counters. Numbers are 8 bytes big-endian, everything else is preceded by its
 // length. The recent roots are left out: they say nothing that the frontier and the stream do not.
 //
-// It takes about a microsecond a session.
+// It takes about half a microsecond a session.
 func (s *State) Digest() journal.Digest {
-	l := s.ledger()
-	places := byPosition(s.table.pages, s.table.used)
-	sessions := make([]byte, 0, len(places)*sha256.Size)
-	for _, p := range places {
-		session := s.table.at(p.place).session()
-		one := session.Digest()
+	f := s.view()
+	f.Arrange()
+	commons := make(map[int]journal.Digest)
+	sessions := make([]byte, 0, f.Len()*sha256.Size)
+	for i := range f.Len() {
+		row := f.Row(i)
+		common, ok := commons[row.Common]
+		if !ok {
+			c := f.Common(row.Common)
+			common = c.CommonDigest()
+			commons[row.Common] = common
+		}
+		one := row.Digest(&common)
 		sessions = append(sessions, one[:]...)
 	}
-	return l.Digest(sessions)
+	return f.ledger.Digest(sessions)
 }
 
-// Digest returns the SHA-256 of all fields in their order: numbers as 8 bytes big-endian, everything else preceded
-// by its length.
-func (s *Session) Digest() journal.Digest {
+// Digest returns the SHA-256 of: the digest of what the session has in common with others; the ref; sequence and index
+// of its position, creation, last access and calls, 8 bytes each, big-endian; the stored form of its body.
+func (r *Row) Digest(common *journal.Digest) journal.Digest {
+	var space [640]byte
+	b := append(append(space[:0], common[:]...), r.Ref[:]...)
+	b = binary.BigEndian.AppendUint64(b, uint64(r.Position.Seq))
+	b = binary.BigEndian.AppendUint64(b, uint64(r.Position.Index))
+	b = binary.BigEndian.AppendUint64(b, uint64(r.CreatedAt))
+	b = binary.BigEndian.AppendUint64(b, uint64(r.LastAccess))
+	b = binary.BigEndian.AppendUint64(b, r.Calls)
+	return sha256.Sum256(append(b, r.Body...))
+}
+
+// CommonDigest returns the SHA-256 of what [Frozen.Common] names: numbers as 8 bytes big-endian, everything else
+// preceded by its length.
+func (s *Session) CommonDigest() journal.Digest {
+	var d digester
+	d.number(uint64(s.Source))
+	d.number(uint64(s.Timeout))
+	d.bytes(s.Tenant[:])
+	d.text(s.Label)
+	d.bytes(s.URLHash[:])
+	d.text(string(s.Principal))
+	d.text(string(s.IDKey))
+	d.text(string(s.ContextKey))
+	d.bytes(s.Fingerprint[:])
+	d.bytes(s.Initialize)
+	d.text(s.Protocol)
+	return sha256.Sum256(d.buf)
+}
+
+// FormerDigest returns what a session's digest was in snapshots of version 1: the SHA-256 of all fields in their
+// order, numbers as 8 bytes big-endian, everything else preceded by its length.
+func (s *Session) FormerDigest() journal.Digest {
 	var space [1024]byte
 	d := digester{buf: space[:0]}
 	d.session(s)

@@ -14,54 +14,96 @@ type bucket int64
 // bucketWidth is a second: fine enough for any timeout, and half an hour is only 1,800 buckets.
 const bucketWidth journal.Instant = 1000
 
-// overdue is the bucket of sessions that had timed out by journal time and wait for their expired event.
+// overdue is the bucket of pages with sessions that had timed out by journal time and wait for their expired event.
 const overdue bucket = math.MinInt64
 
 func bucketOf(i journal.Instant) bucket { return bucket(i / bucketWidth) }
 
-// due orders sessions by expiry, lazily: an access leaves a session where it is, and only when journal
-// time passes its bucket is it moved to where it belongs by then. So a session moves at most once a timeout, and
-// asking for what is due costs what is due.
+// due orders the pages by when the first of their sessions may expire, lazily: an access leaves a page where it is,
+// and only when journal time passes its bucket is it moved to where it belongs by then. So asking for what is due
+// costs what is due, times a page at most, and a session takes no room here.
 type due struct {
-	buckets map[bucket][]place
-	queue   minHeap // the buckets' numbers, overdue aside
+	buckets map[bucket][]uint32 // page numbers
+	queue   minHeap             // the buckets' numbers, overdue aside
+	pages   []duePage           // of each page
 }
 
-func newDue() due { return due{buckets: make(map[bucket][]place)} }
-
-func (t *table) schedule(p place) {
-	t.put(p, bucketOf(t.at(p).expires()))
+// duePage says where a page is queued.
+type duePage struct {
+	bucket bucket
+	slot   uint32 // plus one; zero: nowhere
 }
 
-func (t *table) put(p place, b bucket) {
-	list, ok := t.due.buckets[b]
-	if !ok && b != overdue {
-		t.due.queue.push(b)
+func newDue() due { return due{buckets: make(map[bucket][]uint32)} }
+
+// scheduleAt tells that the record at p expires then, for the first time.
+func (t *table) scheduleAt(p place, expires journal.Instant) {
+	t.schedulePage(uint32(p/pageSize), bucketOf(expires))
+}
+
+func (t *table) schedulePage(i uint32, b bucket) {
+	if at := &t.due.pages[i]; at.slot == 0 || b < at.bucket {
+		t.due.remove(i)
+		t.due.put(i, b)
 	}
-	r := t.at(p)
-	r.bucket, r.slot = b, uint32(len(list))
-	t.due.buckets[b] = append(list, p)
 }
 
-// unschedule takes a record out of its bucket. An emptied bucket stays until its time has passed.
-func (t *table) unschedule(p place) {
-	r := t.at(p)
-	list := t.due.buckets[r.bucket]
+func (d *due) put(i uint32, b bucket) {
+	list, ok := d.buckets[b]
+	if !ok && b != overdue {
+		d.queue.push(b)
+	}
+	d.pages[i] = duePage{bucket: b, slot: uint32(len(list)) + 1}
+	d.buckets[b] = append(list, i)
+}
+
+// remove takes a page out of its bucket. An emptied bucket stays until its time has passed.
+func (d *due) remove(i uint32) {
+	at := d.pages[i]
+	if at.slot == 0 {
+		return
+	}
+	list := d.buckets[at.bucket]
 	last := len(list) - 1
 	moved := list[last]
-	list[r.slot] = moved
-	t.at(moved).slot = r.slot
-	t.due.buckets[r.bucket] = list[:last]
-}
-
-// accessed tells that the record's last access has moved forward.
-func (t *table) accessed(r *record) {
-	if r.bucket == overdue {
-		_, p, _ := t.find(t.index.hash(&r.ref), &r.ref)
-		t.unschedule(p)
-		t.schedule(p)
+	list[at.slot-1] = moved
+	d.pages[moved].slot = at.slot
+	d.buckets[at.bucket] = list[:last]
+	d.pages[i] = duePage{}
+	if last == 0 && at.bucket == overdue {
+		delete(d.buckets, overdue)
 	}
 }
+
+// first returns the first bucket in which a session of the page expires.
+func (t *table) first(i uint32) (b bucket, ok bool) {
+	for j := range t.pages[i] {
+		if r := &t.pages[i][j]; r.profile != 0 {
+			if at := bucketOf(t.expires(r)); !ok || at < b {
+				b, ok = at, true
+			}
+		}
+	}
+	return b, ok
+}
+
+// again queues a page anew.
+func (t *table) again(i uint32) {
+	t.due.remove(i)
+	if b, ok := t.first(i); ok {
+		t.due.put(i, b)
+	}
+}
+
+// removed tells that the record at p is gone.
+func (t *table) removed(p place) {
+	if i := uint32(p / pageSize); t.due.pages[i].bucket == overdue {
+		t.again(i)
+	}
+}
+
+// accessed tells that the last access of the record at p has moved forward.
+func (t *table) accessed(p place) { t.removed(p) }
 
 // advance empties the buckets that journal time has passed.
 func (t *table) advance(now journal.Instant) {
@@ -69,12 +111,16 @@ func (t *table) advance(now journal.Instant) {
 		b := t.due.queue.pop()
 		list := t.due.buckets[b]
 		delete(t.due.buckets, b)
-		for _, p := range list {
-			to := bucketOf(t.at(p).expires())
+		for _, i := range list {
+			t.due.pages[i] = duePage{}
+			to, ok := t.first(i)
+			if !ok {
+				continue
+			}
 			if to <= b {
 				to = overdue
 			}
-			t.put(p, to)
+			t.due.put(i, to)
 		}
 	}
 }
@@ -85,13 +131,22 @@ func (t *table) expired(now journal.Instant) iter.Seq[*record] {
 		passed := t.due.queue.upTo(bucketOf(now), nil)
 		slices.Sort(passed)
 		for _, b := range append([]bucket{overdue}, passed...) {
-			for _, p := range t.due.buckets[b] {
-				if r := t.at(p); r.expires() <= now && !yield(r) {
+			for _, i := range t.due.buckets[b] {
+				if !t.expiredOf(i, now, yield) {
 					return
 				}
 			}
 		}
 	}
+}
+
+func (t *table) expiredOf(i uint32, now journal.Instant, yield func(*record) bool) bool {
+	for j := range t.pages[i] {
+		if r := &t.pages[i][j]; r.profile != 0 && t.expires(r) <= now && !yield(r) {
+			return false
+		}
+	}
+	return true
 }
 
 // minHeap is a binary heap with the least bucket in front.

@@ -42,12 +42,14 @@ func (s *State) eraseKeys(t journal.TenantID, keys []journal.KeyID) {
 	}
 	// By ref, because the order of ends is part of the state.
 	for _, ref := range s.refsOf(t) {
-		r, _ := s.table.own(ref)
-		switch b := r.binding; {
-		case s.ErasedKey(t, r.profile.idKey), s.ErasedKey(t, r.profile.contextKey):
+		r, place, _ := s.table.own(ref)
+		p, b := s.directory.profiles.at(r.profile), s.table.body(r)
+		switch {
+		case s.ErasedKey(t, p.idKey), s.ErasedKey(t, p.contextKey):
 			s.end(r)
-		case b != nil && len(b.upstream) > 0 && s.ErasedKey(t, b.upstreamKey):
-			r.binding = &binding{at: b.at, replica: b.replica}
+		case len(b.upstream) > 0 && s.ErasedKey(t, b.key(p.idKey)):
+			b.upstream, b.upstreamKey, b.keyOfID = nil, nil, false
+			s.table.rewrite(r, place, &b)
 		}
 	}
 }
@@ -55,7 +57,7 @@ func (s *State) eraseKeys(t journal.TenantID, keys []journal.KeyID) {
 func (s *State) refsOf(t journal.TenantID) []journal.Ref {
 	var refs []journal.Ref
 	for r := range s.table.records() {
-		if r.profile.tenant.id == t {
+		if s.directory.profiles.at(r.profile).tenant.id == t {
 			refs = append(refs, r.ref)
 		}
 	}

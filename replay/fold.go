@@ -1,6 +1,8 @@
 package replay
 
 import (
+	"math"
+
 	"github.com/dormouse-mcp/dormouse/journal"
 )
 
@@ -18,17 +20,17 @@ func (s *State) fold(e *journal.Event, at journal.Position) Refusal {
 	case e.Kind == journal.KindCreated:
 		return s.create(e, at)
 	}
-	r, ok := s.table.own(e.Ref)
+	r, p, ok := s.table.own(e.Ref)
 	if !ok {
 		return s.absent(e.Ref)
 	}
 	switch e.Kind {
 	case journal.KindOpened, journal.KindAccessed, journal.KindTouched:
-		return s.access(r, e)
+		return s.access(r, p, e)
 	case journal.KindChanged:
-		return s.change(r, e)
+		return s.change(r, p, e)
 	case journal.KindBound:
-		return s.bind(r, e, at)
+		return s.bind(r, p, e, at)
 	case journal.KindExpired:
 		return s.expire(r, e)
 	case journal.KindClosed:
@@ -50,39 +52,43 @@ func (s *State) heard(at journal.Instant) journal.Instant {
 	return min(max(at, s.now.Add(-AccessLag)), s.now)
 }
 
-func (s *State) access(r *record, e *journal.Event) Refusal {
-	if e.Epoch != 0 && e.Epoch < r.epoch {
+func (s *State) access(r *record, p place, e *journal.Event) Refusal {
+	if e.Epoch != 0 && e.Epoch < s.table.epoch(r) {
 		return RefusedEpoch
 	}
 	if at := s.heard(e.At); at > r.lastAccess {
 		r.lastAccess = at
-		s.table.accessed(r)
+		s.table.accessed(p)
 	}
-	if e.Kind == journal.KindAccessed {
+	if e.Kind == journal.KindAccessed && r.calls < math.MaxUint32 {
 		r.calls++
 	}
 	return accepted
 }
 
-func (s *State) bind(r *record, e *journal.Event, at journal.Position) Refusal {
+func (s *State) bind(r *record, p place, e *journal.Event, at journal.Position) Refusal {
 	b := e.Bound
-	switch {
-	case b == nil:
+	if b == nil {
 		return RefusedMalformed
-	case len(b.Upstream) > 0 && s.ErasedKey(r.profile.tenant.id, b.Key):
+	}
+	common, now := s.directory.profiles.at(r.profile), s.table.body(r)
+	switch {
+	case len(b.Upstream) > 0 && s.ErasedKey(common.tenant.id, b.Key):
 		return RefusedErased
-	case e.Epoch == r.epoch+1:
-		r.epoch = e.Epoch
-		r.binding = (&binding{at: at, replica: r.replica(b.Replica)}).with(b)
-		return accepted
+	case e.Epoch == now.epoch+1:
+		now.binding = binding{epoch: e.Epoch, at: at, replica: []byte(b.Replica)}
 	case len(b.Upstream) == 0:
 		return RefusedClaim
-	case e.Epoch < r.epoch:
+	case e.Epoch < now.epoch:
 		return RefusedEpoch
-	case e.Epoch > r.epoch || r.binding == nil || r.binding.replica != b.Replica || len(r.binding.upstream) > 0:
+	case e.Epoch > now.epoch || now.epoch == 0 || string(now.replica) != string(b.Replica) || len(now.upstream) > 0:
 		return RefusedBinding
 	}
-	r.binding = r.binding.with(b)
+	if len(b.Upstream) > 0 {
+		now.upstream = b.Upstream
+		now.setKey(b.Key, common.idKey)
+	}
+	s.table.rewrite(r, p, &now)
 	return accepted
 }
 
@@ -90,7 +96,7 @@ func (s *State) expire(r *record, e *journal.Event) Refusal {
 	switch {
 	case e.Basis != r.lastAccess:
 		return RefusedAccessed
-	case r.expires() > s.now:
+	case s.table.expires(r) > s.now:
 		return RefusedNotDue
 	}
 	s.end(r)
@@ -103,7 +109,7 @@ func (s *State) close(r *record, e *journal.Event) Refusal {
 		return RefusedMalformed
 	case journal.ReasonClient, journal.ReasonAdmin, journal.ReasonErased:
 	default:
-		if e.Epoch < r.epoch {
+		if e.Epoch < s.table.epoch(r) {
 			return RefusedEpoch
 		}
 	}

@@ -97,10 +97,19 @@ func (s *State) erasedKeys() (list []ErasedKey) {
 }
 
 // Digest returns what State.Digest returns for a state of this ledger and sessions. Those are given by their own
-// digests, see [Session.Digest], in the order of their positions, one after the other.
+// digests, see [Row.Digest], in the order of their positions, one after the other.
 func (l *Ledger) Digest(sessions []byte) journal.Digest {
+	return l.digest("dormouse state v3", sessions)
+}
+
+// FormerDigest is Digest as it was in snapshots of version 1, for sessions given by [Session.FormerDigest].
+func (l *Ledger) FormerDigest(sessions []byte) journal.Digest {
+	return l.digest("dormouse state v2", sessions)
+}
+
+func (l *Ledger) digest(form string, sessions []byte) journal.Digest {
 	d := digester{hash: sha256.New()}
-	d.text("dormouse state v2")
+	d.text(form)
 	d.head(l)
 	d.history(l)
 	d.section("sessions", l.Sessions)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -16,60 +17,95 @@ import (
 // Block is a number of sessions on their way into a state. Blocks can be filled in parallel, each by one goroutine.
 type Block struct {
 	commons []Session
+	seed    uint64
 	pages   []*page
+	due     []bucket // of each page, the first
 	common  []uint32 // of each record
+	hashes  []uint32
+	bodies  []byte
+	used    int
 	err     error
 }
 
-// NewBlock returns an empty block for about that many sessions. Each will take from one of the commons what [Alike]
-// names.
-func NewBlock(commons []Session, sessions int) *Block {
-	return &Block{commons: commons, common: make([]uint32, 0, sessions)}
+// NewBlock returns an empty block for that many sessions. Each will take what [Frozen.Common] names from one of the
+// commons. bodies, unless it is nil, is where the bodies of the rows are, one after the other; it belongs to the
+// block from then on.
+func (l *Loader) NewBlock(commons []Session, sessions int, bodies []byte) *Block {
+	return &Block{
+		commons: commons, seed: l.s.table.index.seed, bodies: bodies,
+		common: make([]uint32, 0, sessions), hashes: make([]uint32, 0, sessions),
+	}
 }
 
-// Add takes in a session: what the commons do not say is from s. sealed is its ID, of idLen bytes, and its context. s
-// is not kept; sealed, the upstream session and the subscriptions are, and must not change.
-func (b *Block) Add(common int, s *Session, sealed []byte, idLen int) {
-	n := len(b.common)
-	if n == len(b.pages)*pageSize {
-		b.pages = append(b.pages, new(page))
+// Row takes in a session, whose body is the next one of the bodies.
+func (b *Block) Row(row *Row) {
+	offset := b.used
+	b.used += len(row.Body)
+	var now body
+	if b.err == nil && (!now.decode(row.Body) || !now.canonical(row.Body)) {
+		b.fail(row, "body")
 	}
-	b.common = append(b.common, uint32(common))
-	r := &b.pages[n/pageSize][n%pageSize]
-	*r = record{
-		ref: s.Ref, sealed: sealed, idLen: uint32(idLen), position: s.Position, createdAt: s.CreatedAt,
-		lastAccess: s.LastAccess, epoch: s.Epoch, calls: s.Calls,
+	if c := row.Common; b.err == nil && c < len(b.commons) && len(now.upstreamKey) > 0 && string(now.upstreamKey) == string(b.commons[c].IDKey) {
+		b.fail(row, "key")
 	}
-	if s.Epoch > 0 {
-		r.binding = &binding{at: s.BoundAt, replica: s.Replica, upstream: s.Upstream, upstreamKey: s.UpstreamKey}
+	b.add(row, now.epoch, offset)
+}
+
+// Session takes in a session of the snapshots of former releases, in a block that was made without bodies. s is not
+// kept.
+func (b *Block) Session(common int, s *Session) {
+	offset := b.used
+	now := s.body()
+	b.bodies = now.append(b.bodies, now.size())
+	b.used = len(b.bodies)
+	row := Row{
+		Ref: s.Ref, Position: s.Position, CreatedAt: s.CreatedAt, LastAccess: s.LastAccess, Calls: s.Calls, Common: common,
 	}
-	if s.LogLevel != "" || len(s.Subscriptions) > 0 {
-		r.wishes = &wishes{logLevel: s.LogLevel, subscriptions: s.Subscriptions}
+	if !slices.IsSorted(s.Subscriptions) {
+		b.fail(&row, "order of the subscriptions")
 	}
+	b.add(&row, now.epoch, offset)
+}
+
+func (b *Block) fail(row *Row, what string) {
 	if b.err == nil {
-		b.err = b.check(common, s, sealed, idLen)
+		b.err = fmt.Errorf("session %v: %w: %s", row.Ref, journal.ErrMalformed, what)
 	}
 }
 
-// check refuses what no fold makes, so that nothing that follows can fail or panic.
-func (b *Block) check(common int, s *Session, sealed []byte, idLen int) error {
-	what := ""
+// add refuses what no fold makes, so that nothing that follows can fail or panic.
+func (b *Block) add(row *Row, epoch journal.Epoch, offset int) {
 	switch {
-	case common < 0 || common >= len(b.commons):
-		what = "profile"
-	case s.Ref.IsZero():
-		what = "ref"
-	case idLen < 0 || idLen > len(sealed):
-		what = "sealed ID"
-	case !slices.IsSorted(s.Subscriptions):
-		what = "order of the subscriptions"
-	default:
-		return nil
+	case row.Common < 0 || row.Common >= len(b.commons):
+		b.fail(row, "profile")
+	case row.Ref.IsZero():
+		b.fail(row, "ref")
+	case row.Position.Seq > maxSeq || row.Position.Index > maxIndex:
+		b.fail(row, "position")
+	case row.Calls > math.MaxUint32:
+		b.fail(row, "calls")
+	case offset > maxOffset:
+		b.fail(row, "a block that is too large")
 	}
-	return fmt.Errorf("session %v: %w: %s", s.Ref, journal.ErrMalformed, what)
+	if b.err != nil {
+		return
+	}
+	n := len(b.common)
+	expires := bucketOf(row.LastAccess.Add(b.commons[row.Common].Timeout))
+	if n == len(b.pages)*pageSize {
+		b.pages, b.due = append(b.pages, new(page)), append(b.due, expires)
+	}
+	last := len(b.pages) - 1
+	b.due[last] = min(b.due[last], expires)
+	b.pages[last][n%pageSize] = record{
+		ref: row.Ref, lastAccess: row.LastAccess, createdAt: row.CreatedAt, position: packPosition(row.Position),
+		body: locationOf(0, offset).withEpoch(epoch), calls: uint32(row.Calls),
+	}
+	b.common = append(b.common, uint32(row.Common))
+	b.hashes = append(b.hashes, hashRef(&row.Ref, b.seed))
 }
 
-// Loader makes a state of what a snapshot held. Not safe for concurrent use.
+// Loader makes a state of what a snapshot held. Not safe for concurrent use, but for NewBlock.
 type Loader struct {
 	s *State
 }
@@ -84,7 +120,10 @@ func NewLoader(roomFor int) *Loader {
 
 // Take moves the block's sessions into the state. It fails with journal.ErrMalformed; the loader is of no use then.
 func (l *Loader) Take(b *Block) error {
-	if b.err != nil {
+	if b.err == nil && b.used != len(b.bodies) {
+		b.err = fmt.Errorf("snapshot: %w: bytes between the sessions", journal.ErrMalformed)
+	}
+	if b.err != nil || len(b.common) == 0 {
 		return b.err
 	}
 	profiles, err := l.profiles(b)
@@ -92,22 +131,27 @@ func (l *Loader) Take(b *Block) error {
 		return err
 	}
 	t := &l.s.table
+	if len(t.arena.slabs) == maxSlabs {
+		return fmt.Errorf("snapshot: %w: too large", journal.ErrMalformed)
+	}
 	first := len(t.pages) * pageSize
-	for _, p := range b.pages {
-		t.pages = append(t.pages, p)
-		t.since = append(t.since, t.freezes)
+	slab := t.arena.add(slab{
+		data: b.bodies, live: len(b.bodies), runs: []run{{first: uint32(first), places: uint32(len(b.common))}},
+	})
+	for i, p := range b.pages {
+		t.addPage(p)
+		t.due.put(uint32(first/pageSize+i), b.due[i])
 	}
 	t.used = len(t.pages) * pageSize
 	for i, common := range b.common {
-		p := place(first + i)
+		p, h := place(first+i), b.hashes[i]
 		r := t.at(p)
 		r.profile = profiles[common]
-		h := t.index.hash(&r.ref)
+		r.body |= locationOf(slab, 0)
 		if _, _, twice := t.find(h, &r.ref); twice {
 			return fmt.Errorf("session %v: %w: twice in a snapshot", r.ref, journal.ErrMalformed)
 		}
-		t.index.put(h, p)
-		t.schedule(p)
+		t.put(h, p)
 	}
 	for p := first + len(b.common); p < t.used; p++ {
 		t.free = append(t.free, place(p))
@@ -116,12 +160,12 @@ func (l *Loader) Take(b *Block) error {
 }
 
 // profiles takes the commons into the directory, once each.
-func (l *Loader) profiles(b *Block) ([]*profile, error) {
+func (l *Loader) profiles(b *Block) ([]profileID, error) {
 	uses := make([]int, len(b.commons))
 	for _, c := range b.common {
 		uses[c]++
 	}
-	profiles := make([]*profile, len(b.commons))
+	profiles := make([]profileID, len(b.commons))
 	for i := range b.commons {
 		c := &b.commons[i]
 		if c.Source == 0 || c.Timeout < time.Millisecond || c.Timeout > MaxTimeout {
@@ -138,6 +182,9 @@ func (l *Loader) profiles(b *Block) ([]*profile, error) {
 // fails with journal.ErrMalformed if they do not belong together.
 func (l *Loader) Finish(g *Ledger) (*State, error) {
 	s := l.s
+	if g.Seq > maxSeq {
+		return nil, fmt.Errorf("snapshot: %w: sequence %d", journal.ErrMalformed, g.Seq)
+	}
 	if s.Len() != g.Sessions {
 		return nil, fmt.Errorf("snapshot: %w: %d sessions where it says %d", journal.ErrMalformed, s.Len(), g.Sessions)
 	}
@@ -167,15 +214,16 @@ func (l *Loader) Finish(g *Ledger) (*State, error) {
 }
 
 // adopt is join for several sessions at once.
-func (d *directory) adopt(c *Session, sessions int) *profile {
+func (d *directory) adopt(c *Session, sessions int) profileID {
 	draft := profile{
 		source: c.Source, timeout: c.Timeout, label: c.Label, urlHash: c.URLHash, principal: c.Principal,
 		idKey: c.IDKey, contextKey: c.ContextKey, fingerprint: c.Fingerprint, protocol: c.Protocol,
 	}
-	p := d.join(c.Tenant, &draft, c.Initialize)
+	id := d.join(c.Tenant, &draft, c.Initialize)
+	p := d.profiles.at(id)
 	p.sessions += sessions - 1
 	p.tenant.sessions += sessions - 1
-	return p
+	return id
 }
 
 func (h *history) load(l *Ledger) error {

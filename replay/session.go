@@ -40,57 +40,33 @@ type Session struct {
 // Expires returns when the session expires unless it is accessed before.
 func (s *Session) Expires() journal.Instant { return s.LastAccess.Add(s.Timeout) }
 
-// record is how a State holds a session: what differs between sessions of one tenant, and pointers to
-// what is shared or rare. It never leaves the package. What it points to is replaced, never changed.
-type record struct {
-	ref        journal.Ref
-	profile    *profile
-	sealed     []byte // the ID, then the context
-	idLen      uint32
-	slot       uint32 // place in its due bucket
-	bucket     bucket
-	position   journal.Position
-	createdAt  journal.Instant
-	lastAccess journal.Instant
-	epoch      journal.Epoch
-	calls      uint64
-	binding    *binding // nil until bound
-	wishes     *wishes  // nil until a client sets any
-}
-
-// binding is who serves a session since its last accepted claim. Never changed once in use.
-type binding struct {
-	at          journal.Position
-	replica     journal.ReplicaID
-	upstream    journal.Sealed
-	upstreamKey journal.KeyID
-}
-
-// wishes is what a client asked for besides calls. Never changed once in use.
-type wishes struct {
-	logLevel      string
-	subscriptions []string
-}
-
-func (r *record) expires() journal.Instant { return r.lastAccess.Add(r.profile.timeout) }
-
 // session returns the copy that callers see.
-func (r *record) session() Session {
-	p, id := r.profile, int(r.idLen)
-	s := Session{
-		Ref: r.ref, Source: p.source, Position: r.position,
-		CreatedAt: r.createdAt, LastAccess: r.lastAccess, Timeout: p.timeout,
-		Tenant: p.tenant.id, Label: p.label, URLHash: p.urlHash, Principal: p.principal,
-		ID: r.sealed[:id:id], IDKey: p.idKey,
-		Context: r.sealed[id:len(r.sealed):len(r.sealed)], ContextKey: p.contextKey, Fingerprint: p.fingerprint,
-		Initialize: p.initialize.bytes(), Protocol: p.protocol,
-		Epoch: r.epoch, Calls: r.calls,
+func (t *table) session(r *record) Session {
+	return sessionOf(r, t.profiles.at(r.profile), t.arena.at(r.body))
+}
+
+func sessionOf(r *record, p *profile, stored []byte) Session {
+	var b body
+	b.decode(stored)
+	s := p.session()
+	s.Ref, s.Position, s.CreatedAt, s.LastAccess = r.ref, r.position.position(), r.createdAt, r.lastAccess
+	s.ID, s.Context, s.Calls = b.id, b.context, uint64(r.calls)
+	if b.epoch > 0 {
+		s.Epoch, s.BoundAt, s.Replica = b.epoch, b.at, journal.ReplicaID(b.replica)
+		s.Upstream, s.UpstreamKey = b.upstream, b.key(p.idKey)
 	}
-	if b := r.binding; b != nil {
-		s.BoundAt, s.Replica, s.Upstream, s.UpstreamKey = b.at, b.replica, b.upstream, b.upstreamKey
-	}
-	if w := r.wishes; w != nil {
-		s.LogLevel, s.Subscriptions = w.logLevel, w.subscriptions
+	if b.wished() {
+		s.LogLevel, s.Subscriptions = string(b.logLevel), b.subscriptions
 	}
 	return s
+}
+
+// body returns what the arena would hold of the session.
+func (s *Session) body() (b body) {
+	b.id, b.context, b.logLevel, b.subscriptions = s.ID, s.Context, []byte(s.LogLevel), s.Subscriptions
+	if s.Epoch > 0 {
+		b.epoch, b.at, b.replica, b.upstream = s.Epoch, s.BoundAt, []byte(s.Replica), s.Upstream
+		b.setKey(s.UpstreamKey, s.IDKey)
+	}
+	return b
 }

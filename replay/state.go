@@ -48,10 +48,11 @@ type lossRange struct{ from, to journal.Seq }
 
 // NewState returns the state before the first batch.
 func NewState() *State {
+	p := newProfiles()
 	return &State{
 		history:   newHistory(),
-		table:     newTable(),
-		directory: newDirectory(),
+		table:     newTable(p),
+		directory: newDirectory(p),
 		ended:     newEnded(),
 		erased:    make(map[journal.TenantID]map[journal.KeyID]struct{}),
 		counters:  counters{refused: make(map[Refusal]uint64)},
@@ -84,18 +85,18 @@ func (s *State) Session(ref journal.Ref) (Session, bool) {
 	if !ok {
 		return Session{}, false
 	}
-	return r.session(), true
+	return s.table.session(r), true
 }
 
 // Ended reports whether a session of that ref has ended and is still remembered.
 func (s *State) Ended(ref journal.Ref) bool { return s.ended.has(ref) }
 
 // All yields every session, by ref. It sorts all refs first.
-func (s *State) All() iter.Seq[Session] { return copies(s.table.all()) }
+func (s *State) All() iter.Seq[Session] { return s.copies(s.table.all()) }
 
 // Due yields the sessions whose timeout has passed at now, by the caller's clock. It costs
 // about as much as there is to yield. They stay present until an expired event is folded.
-func (s *State) Due(now journal.Instant) iter.Seq[Session] { return copies(s.table.expired(now)) }
+func (s *State) Due(now journal.Instant) iter.Seq[Session] { return s.copies(s.table.expired(now)) }
 
 // Stats returns what was counted so far. The caller owns the maps.
 func (s *State) Stats() Stats { return s.counters.stats() }
@@ -106,10 +107,10 @@ func (s *State) ErasedKey(t journal.TenantID, k journal.KeyID) bool {
 	return ok
 }
 
-func copies(records iter.Seq[*record]) iter.Seq[Session] {
+func (s *State) copies(records iter.Seq[*record]) iter.Seq[Session] {
 	return func(yield func(Session) bool) {
 		for r := range records {
-			if !yield(r.session()) {
+			if !yield(s.table.session(r)) {
 				return
 			}
 		}

@@ -8,21 +8,21 @@ import (
 	"github.com/dormouse-mcp/dormouse/journal"
 )
 
-// pageSize is how many records are allocated at once, and copied at once while a [Frozen] is held: 8 KiB,
-// about a microsecond.
-const pageSize = 64
+// pageSize is how many records are allocated at once, and copied at once while a [Frozen] is held. 32 of 56 bytes
+// are exactly what Go allocates.
+const pageSize = 32
 
 // place names a record in a table. Places of removed records are used again.
 type place uint32
 
-// table holds the records: pages, an index without pointers, and the due buckets, whose entries are places.
+// table holds the records: pages, an index, an arena for what is not in the records, and the due pages.
 //
-// A frozen table shares the pages: while one is held, a record is changed only after own has replaced its page by a
-// copy, if that page is older than the freeze. A record's bucket and slot are the table's own, say nothing of the
-// session, and are changed in place; nobody reads them in a frozen page.
+// A frozen table shares pages and slabs: while one is held, a record is changed only after own has replaced its page
+// by a copy, if that page is older than the freeze.
 type table struct {
 	index index
 	pages []*page
+	arena arena
 	free  []place
 	used  int // places ever handed out
 	due   due
@@ -31,13 +31,15 @@ type table struct {
 	held    *atomic.Int32 // how many frozen tables are still read
 	since   []uint32      // for each page: freezes when it was made
 
+	profiles *profiles
+
 	warmed journal.Instant // of no meaning: it keeps the compiler from leaving warm out
 }
 
 type page [pageSize]record
 
-func newTable() table {
-	return table{index: newIndex(0), due: newDue(), held: new(atomic.Int32)}
+func newTable(p *profiles) table {
+	return table{index: newIndex(0), arena: newArena(), due: newDue(), held: p.held, profiles: p}
 }
 
 func (t *table) at(p place) *record { return &t.pages[p/pageSize][p%pageSize] }
@@ -51,12 +53,12 @@ func (t *table) get(ref journal.Ref) (*record, bool) {
 }
 
 // own is get for who wants to change the record. A pointer from an earlier get is stale afterwards.
-func (t *table) own(ref journal.Ref) (*record, bool) {
+func (t *table) own(ref journal.Ref) (*record, place, bool) {
 	_, p, ok := t.find(t.index.hash(&ref), &ref)
 	if !ok {
-		return nil, false
+		return nil, 0, false
 	}
-	return t.writable(p), true
+	return t.writable(p), p, true
 }
 
 // writable returns the record at p on a page that no frozen table shares.
@@ -68,12 +70,36 @@ func (t *table) writable(p place) *record {
 	return t.at(p)
 }
 
-// add takes in a record, whose last access and profile are set.
-func (t *table) add(r record) {
+// body reads what the arena holds of a record.
+func (t *table) body(r *record) (b body) {
+	b.decode(t.arena.at(r.body))
+	return b
+}
+
+// rewrite gives the record at p, which is writable, another body. r is stale afterwards.
+func (t *table) rewrite(r *record, p place, b *body) {
+	old := r.body
+	r.body = t.arena.put(b, p)
+	t.arena.drop(old)
+	t.settle()
+}
+
+// epoch returns the epoch of a session's binding.
+func (t *table) epoch(r *record) journal.Epoch {
+	if e := r.body & bigEpoch; e != bigEpoch {
+		return journal.Epoch(e)
+	}
+	return t.body(r).epoch
+}
+
+// add takes in a record whose ref is not there, whose last access and profile are set, and its body.
+func (t *table) add(r *record, b *body) {
 	p := t.allocate()
-	t.index.put(t.index.hash(&r.ref), p)
-	*t.writable(p) = r
-	t.schedule(p)
+	r.body = t.arena.put(b, p)
+	*t.writable(p) = *r
+	t.put(t.index.hash(&r.ref), p)
+	t.scheduleAt(p, t.expires(r))
+	t.settle()
 }
 
 func (t *table) allocate() place {
@@ -83,11 +109,16 @@ func (t *table) allocate() place {
 		return p
 	}
 	if t.used == len(t.pages)*pageSize {
-		t.pages = append(t.pages, new(page))
-		t.since = append(t.since, t.freezes)
+		t.addPage(new(page))
 	}
 	t.used++
 	return place(t.used - 1)
+}
+
+func (t *table) addPage(p *page) {
+	t.pages = append(t.pages, p)
+	t.since = append(t.since, t.freezes)
+	t.due.pages = append(t.due.pages, duePage{})
 }
 
 func (t *table) remove(ref journal.Ref) {
@@ -95,10 +126,17 @@ func (t *table) remove(ref journal.Ref) {
 	if !ok {
 		return
 	}
-	t.unschedule(p)
-	t.index.remove(at)
-	*t.writable(p) = record{}
+	t.unindex(at)
+	r := t.writable(p)
+	t.arena.drop(r.body)
+	*r = record{}
 	t.free = append(t.free, p)
+	t.removed(p)
+	t.settle()
+}
+
+func (t *table) expires(r *record) journal.Instant {
+	return r.lastAccess.Add(t.profiles.at(r.profile).timeout)
 }
 
 // records yields all records as they lie in memory.
@@ -106,7 +144,7 @@ func (t *table) records() iter.Seq[*record] {
 	return func(yield func(*record) bool) {
 		for _, page := range t.pages {
 			for i := range page {
-				if r := &page[i]; r.profile != nil && !yield(r) {
+				if r := &page[i]; r.profile != 0 && !yield(r) {
 					return
 				}
 			}

@@ -15,7 +15,7 @@ import (
 type tenant struct {
 	id       journal.TenantID
 	sessions int
-	recent   []*profile // the newest few, so that equal sessions share one
+	recent   []profileID // the newest few, so that equal sessions share one
 }
 
 // recentProfiles bounds the search for an equal profile. Tenants whose every session differs, by a
@@ -37,6 +37,15 @@ type profile struct {
 	protocol    string
 
 	sessions int
+}
+
+// session returns what all sessions of the profile have in common.
+func (p *profile) session() Session {
+	return Session{
+		Source: p.source, Timeout: p.timeout, Tenant: p.tenant.id, Label: p.label, URLHash: p.urlHash,
+		Principal: p.principal, IDKey: p.idKey, ContextKey: p.contextKey, Fingerprint: p.fingerprint,
+		Initialize: p.initialize.bytes(), Protocol: p.protocol,
+	}
 }
 
 // params are the parameters of an initialize request. Equal ones are held once in a state.
@@ -63,14 +72,16 @@ func (p *profile) same(q *profile, initialize []byte) bool {
 
 // directory holds the tenants that have sessions, and what their sessions share.
 type directory struct {
-	tenants map[journal.TenantID]*tenant
-	params  map[journal.Digest]*params
+	tenants  map[journal.TenantID]*tenant
+	params   map[journal.Digest]*params
+	profiles *profiles
 }
 
-func newDirectory() directory {
+func newDirectory(p *profiles) directory {
 	return directory{
-		tenants: make(map[journal.TenantID]*tenant),
-		params:  make(map[journal.Digest]*params),
+		tenants:  make(map[journal.TenantID]*tenant),
+		params:   make(map[journal.Digest]*params),
+		profiles: p,
 	}
 }
 
@@ -83,34 +94,35 @@ func (d *directory) sessions(id journal.TenantID) int {
 
 // join gives one more session of the tenant a profile that says what want says. want is a draft: its
 // strings may belong to a larger buffer, and are copied if no equal profile is at hand.
-func (d *directory) join(id journal.TenantID, want *profile, initialize []byte) *profile {
+func (d *directory) join(id journal.TenantID, want *profile, initialize []byte) profileID {
 	t := d.tenants[id]
 	if t == nil {
 		t = &tenant{id: id}
 		d.tenants[id] = t
 	}
 	t.sessions++
-	for _, p := range t.recent {
-		if p.same(want, initialize) {
+	for _, id := range t.recent {
+		if p := d.profiles.at(id); p.same(want, initialize) {
 			p.sessions++
-			return p
+			return id
 		}
 	}
-	p := &profile{
+	n := d.profiles.add(&profile{
 		tenant: t, source: want.source, timeout: want.timeout, label: strings.Clone(want.label),
 		urlHash: want.urlHash, principal: clone(want.principal), idKey: clone(want.idKey),
 		contextKey: clone(want.contextKey), fingerprint: want.fingerprint,
 		initialize: d.intern(initialize), protocol: strings.Clone(want.protocol), sessions: 1,
-	}
+	})
 	if len(t.recent) == recentProfiles {
 		t.recent = slices.Delete(t.recent, 0, 1)
 	}
-	t.recent = append(t.recent, p)
-	return p
+	t.recent = append(t.recent, n)
+	return n
 }
 
 // leave takes one session out of its profile and tenant.
-func (d *directory) leave(p *profile) {
+func (d *directory) leave(id profileID) {
+	p := d.profiles.at(id)
 	t := p.tenant
 	if t.sessions--; t.sessions == 0 {
 		delete(d.tenants, t.id)
@@ -118,9 +130,10 @@ func (d *directory) leave(p *profile) {
 	if p.sessions--; p.sessions > 0 {
 		return
 	}
-	if i := slices.Index(t.recent, p); i >= 0 {
+	if i := slices.Index(t.recent, id); i >= 0 {
 		t.recent = slices.Delete(t.recent, i, i+1)
 	}
+	d.profiles.remove(id)
 	if q := p.initialize; q != nil {
 		if q.profiles--; q.profiles == 0 {
 			delete(d.params, q.digest)

@@ -14,7 +14,7 @@ func (s *State) TenantSessions(t journal.TenantID) []Session {
 	list := make([]Session, 0, s.directory.sessions(t))
 	for _, ref := range s.refsOf(t) {
 		if r, ok := s.table.get(ref); ok {
-			list = append(list, r.session())
+			list = append(list, s.table.session(r))
 		}
 	}
 	return list

@@ -19,19 +19,26 @@ func chunkHead(dst []byte, number int, key journal.KeyID) []byte {
 }
 
 // bound ties a chunk to its journal, its snapshot and its place.
-func bound(head []byte, m *Manifest) []byte {
+func bound(head []byte, m *Manifest, part ...byte) []byte {
 	b := append([]byte("dormouse chunk\x00"), head...)
-	return append(append(b, m.Journal[:]...), m.ID[:]...)
+	return append(append(append(b, m.Journal[:]...), m.ID[:]...), part...)
 }
+
+// The parts of a chunk are sealed one by one: the table keeps the second, and nothing else, as it was opened.
+const (
+	partRows byte = iota + 1
+	partBodies
+)
 
 // sumSize is that of an AES-GCM tag.
 const sumSize = 16
 
-// sumOf returns what stands for a chunk in the manifest: its tag, which opening it has checked over all of it. Another
-// digest of the same bytes would cost as much as the rest of the load.
-func sumOf(data []byte) (sum [sumSize]byte) {
-	copy(sum[:], data[max(0, len(data)-sumSize):])
-	return sum
+// chunkSum stands for a chunk in the manifest: the tags of its parts, which opening them has checked over all of them.
+// Another digest of the same bytes would cost as much as the rest of the load. In version 1 there was one part.
+type chunkSum [2 * sumSize]byte
+
+func (s *chunkSum) take(part int, sealed []byte) {
+	copy(s[part*sumSize:], sealed[max(0, len(sealed)-sumSize):])
 }
 
 // packer makes chunks. Not safe for concurrent use.
@@ -41,6 +48,8 @@ type packer struct {
 	zstd     *zstd.Encoder
 	plain    []byte
 	packed   []byte
+	rows     []byte
+	out      []byte
 }
 
 func newPacker(m *Manifest, s Sealer) (*packer, error) {
@@ -51,14 +60,24 @@ func newPacker(m *Manifest, s Sealer) (*packer, error) {
 	return &packer{manifest: m, sealer: s, zstd: enc}, nil
 }
 
-// pack returns the chunk to store, in memory of its own.
-func (p *packer) pack(number int, meta, raw []byte) ([]byte, error) {
-	p.packed = p.zstd.EncodeAll(meta, p.packed[:0])
-	p.plain = binary.AppendUvarint(p.plain[:0], uint64(len(p.packed)))
-	p.plain = append(append(p.plain, p.packed...), raw...)
-	out := make([]byte, 0, len(p.plain)+64+len(p.manifest.Key))
-	out = chunkHead(out, number, p.manifest.Key)
-	return p.sealer.Seal(p.manifest.Key, p.manifest.ID, out, bound(out, p.manifest), p.plain)
+// pack returns the chunk to store, which is good until the next call.
+func (p *packer) pack(number int, c *parts) (data []byte, sum chunkSum, err error) {
+	p.packed = p.zstd.EncodeAll(c.meta, p.packed[:0])
+	p.plain = appendText(p.plain[:0], p.packed)
+	p.plain = append(p.plain, c.refs...)
+	m := p.manifest
+	head := chunkHead(nil, number, m.Key)
+	if p.rows, err = p.sealer.Seal(m.Key, m.ID, p.rows[:0], bound(head, m, partRows), p.plain); err != nil {
+		return nil, sum, err
+	}
+	p.out = appendText(append(p.out[:0], head...), p.rows)
+	before := len(p.out)
+	if p.out, err = p.sealer.Seal(m.Key, m.ID, p.out, bound(head, m, partBodies), c.bodies); err != nil {
+		return nil, sum, err
+	}
+	sum.take(0, p.rows)
+	sum.take(1, p.out[before:])
+	return p.out, sum, nil
 }
 
 func newUnpacker() *zstd.Decoder {
@@ -69,10 +88,10 @@ func newUnpacker() *zstd.Decoder {
 	return dec
 }
 
-// unpack opens a stored chunk.
-func unpack(dec *zstd.Decoder, s Sealer, m *Manifest, data []byte) (number int, meta, raw []byte, err error) {
+// unpack opens a stored chunk of the manifest's version.
+func unpack(dec *zstd.Decoder, s Sealer, m *Manifest, data []byte) (number int, sum []byte, p *parts, err error) {
 	r := &reader{b: data}
-	if v := r.bytes(1); len(v) == 1 && v[0] != version {
+	if v := r.bytes(1); len(v) == 1 && v[0] != m.version {
 		return 0, nil, nil, fmt.Errorf("chunk: %w: version %d", ErrVersion, v[0])
 	}
 	number = r.below(math.MaxInt32)
@@ -81,16 +100,51 @@ func unpack(dec *zstd.Decoder, s Sealer, m *Manifest, data []byte) (number int, 
 		return 0, nil, nil, r.err
 	}
 	head := data[:len(data)-len(r.b)]
-	plain, err := s.Open(key, m.ID, bound(head, m), r.b)
-	if err != nil {
-		return 0, nil, nil, fmt.Errorf("chunk %d: %w", number, err)
+	if m.version == 1 {
+		sum, p, err = unpackFormer(dec, s, m, key, head, r.b)
+	} else {
+		sum, p, err = unpackParts(dec, s, m, key, head, r)
 	}
-	meta, raw, err = split(dec, plain)
-	return number, meta, raw, err
+	if err != nil {
+		err = fmt.Errorf("chunk %d: %w", number, err)
+	}
+	return number, sum, p, err
 }
 
-// split takes the plaintext of a chunk apart.
-func split(dec *zstd.Decoder, plain []byte) (meta, raw []byte, err error) {
+func unpackParts(dec *zstd.Decoder, s Sealer, m *Manifest, key journal.KeyID, head []byte, r *reader) (sum []byte, p *parts, err error) {
+	rows := r.bytes(r.count(1))
+	if r.err != nil {
+		return nil, nil, r.err
+	}
+	var both chunkSum
+	both.take(0, rows)
+	both.take(1, r.b)
+	plain, err := s.Open(key, m.ID, bound(head, m, partRows), rows)
+	if err != nil {
+		return nil, nil, err
+	}
+	p = new(parts)
+	if p.meta, p.refs, err = split(dec, plain); err != nil {
+		return nil, nil, err
+	}
+	p.bodies, err = s.Open(key, m.ID, bound(head, m, partBodies), r.b)
+	return both[:], p, err
+}
+
+func unpackFormer(dec *zstd.Decoder, s Sealer, m *Manifest, key journal.KeyID, head, sealed []byte) (sum []byte, p *parts, err error) {
+	var both chunkSum
+	both.take(0, sealed)
+	plain, err := s.Open(key, m.ID, bound(head, m), sealed)
+	if err != nil {
+		return nil, nil, err
+	}
+	p = new(parts)
+	p.meta, p.bodies, err = split(dec, plain)
+	return both[:sumSize], p, err
+}
+
+// split takes metadata that are packed off the front.
+func split(dec *zstd.Decoder, plain []byte) (meta, rest []byte, err error) {
 	r := &reader{b: plain}
 	packed := r.bytes(r.count(1))
 	if r.err != nil {

@@ -8,10 +8,17 @@ import (
 	"github.com/dormouse-mcp/dormouse/replay"
 )
 
+// parts are what a chunk consists of.
+type parts struct {
+	meta   []byte // columns, or a list
+	refs   []byte // 16 bytes a session
+	bodies []byte // as the table holds them; in version 1, the refs and what was sealed
+}
+
 // content is what one chunk holds: one of its fields.
 type content struct {
 	kind    byte
-	block   *replay.Block
+	block   *replay.Block // of the sessions, if they are loaded
 	rows    int
 	first   journal.Position // of the first session
 	last    journal.Position
@@ -21,155 +28,132 @@ type content struct {
 	erased  []replay.ErasedKey
 }
 
-// decode reads a chunk. Its sessions keep parts of raw.
-func decode(meta, raw []byte, digests bool) (c content, err error) {
-	r := &reader{b: meta}
+// decode reads a chunk of that version. Its sessions go to l and keep the bodies, unless l is nil.
+func decode(version byte, p *parts, l *replay.Loader, digests bool) (c content, err error) {
+	r := &reader{b: p.meta}
 	if b := r.bytes(1); len(b) == 1 {
 		c.kind = b[0]
 	}
-	switch c.kind {
-	case kindSessions:
-		rest := &reader{b: raw}
-		c.sessions(r, rest, digests)
+	switch {
+	case c.kind == kindSessions && version == 1:
+		rest := &reader{b: p.bodies}
+		c.formerSessions(r, rest, l, digests)
 		if err := rest.end(); err != nil {
 			return c, err
 		}
 		return c, r.end()
-	case kindEnded:
+	case c.kind == kindSessions:
+		c.sessions(r, p, l, digests)
+		return c, r.end()
+	case c.kind == kindEnded:
 		c.ended = r.endedRefs()
-	case kindWriters:
+	case c.kind == kindWriters:
 		c.writers = r.writerEnds()
-	case kindErased:
+	case c.kind == kindErased:
 		c.erased = r.erasedKeys()
 	default:
 		r.fail("an unknown kind of chunk")
 	}
-	if len(raw) > 0 {
+	if len(p.refs)+len(p.bodies) > 0 {
 		r.fail("bytes left over")
 	}
 	return c, r.end()
 }
 
-// sessions reads the columns one after the other, and then makes the sessions row by row.
-func (c *content) sessions(r, raw *reader, digests bool) {
-	rows := r.count(8) // each has a byte in each of nine columns
-	commons, texts, wishes := r.count(50), r.count(1), r.count(3)
-	common := make([]replay.Session, commons)
+// sessions makes the sessions row by row: a cursor runs through each column.
+func (c *content) sessions(r *reader, p *parts, l *replay.Loader, digests bool) {
+	rows, commons := r.count(1), r.count(50)
+	common, digest := make([]replay.Session, commons), make([]journal.Digest, commons)
 	for i := range common {
 		common[i] = r.commonRow()
-	}
-	text := make([]string, texts)
-	for i := range text {
-		text[i] = r.text()
-	}
-	list := r.columns(rows, commons)
-	for i := range list {
-		if list[i].Epoch > 0 {
-			r.binding(&list[i], text)
+		if digests {
+			digest[i] = common[i].CommonDigest()
 		}
 	}
-	r.wishes(list, wishes)
-	refs := &reader{b: raw.bytes(16 * rows)}
-	if r.err != nil || raw.err != nil {
+	var column [columnCount]reader
+	for i := range column {
+		column[i].b = r.bytes(r.count(1))
+	}
+	if rows > len(p.refs)/len(journal.Ref{}) || len(p.refs)%len(journal.Ref{}) != 0 {
+		r.fail("refs that are not as many as sessions")
+	}
+	if r.err != nil {
 		return
 	}
-	c.rows, c.block = rows, replay.NewBlock(common, rows)
-	for i := range list {
+	c.rows = rows
+	if l != nil {
+		c.block = l.NewBlock(common, rows, p.bodies)
+	}
+	refs, bodies := reader{b: p.refs}, reader{b: p.bodies}
+	var row replay.Row
+	for i := range rows {
 		if i%yieldEvery == 0 {
 			runtime.Gosched()
 		}
-		if c.take(&list[i], common, refs, raw, digests); raw.err != nil {
-			return
-		}
-	}
-}
-
-// row is a session of which the sealed parts are not read yet.
-type row struct {
-	replay.Session
-
-	common, id, context, upstream int
-}
-
-func (r *reader) columns(rows, commons int) []row {
-	list := make([]row, rows)
-	column := func(set func(x, before *row)) {
-		var none row
-		before := &none
-		for i := range list {
-			set(&list[i], before)
-			before = &list[i]
-		}
-	}
-	column(func(x, _ *row) { x.common = r.below(commons) })
-	column(func(x, before *row) { x.Position.Seq = before.Position.Seq + journal.Seq(r.number()) })
-	column(func(x, before *row) {
-		x.Position.Index = uint32(r.below(math.MaxUint32))
-		if x.Position.Compare(before.Position) <= 0 && !before.Position.IsZero() {
+		before := row.Position
+		row.Common = column[colCommon].below(commons)
+		row.Position.Seq += journal.Seq(column[colSeq].number())
+		row.Position.Index = uint32(column[colIndex].below(math.MaxUint32))
+		row.CreatedAt += journal.Instant(column[colCreated].zigzag())
+		row.LastAccess = row.CreatedAt + journal.Instant(column[colAccessed].zigzag())
+		row.Calls = column[colCalls].number()
+		refs.fixed(row.Ref[:])
+		row.Body = bodies.body()
+		if i > 0 && row.Position.Compare(before) <= 0 {
 			r.fail("sessions not in order")
 		}
-	})
-	column(func(x, before *row) { x.CreatedAt = before.CreatedAt + journal.Instant(r.zigzag()) })
-	column(func(x, _ *row) { x.LastAccess = x.CreatedAt + journal.Instant(r.zigzag()) })
-	column(func(x, _ *row) { x.Calls = r.number() })
-	column(func(x, _ *row) { x.Epoch = journal.Epoch(r.number()) })
-	column(func(x, _ *row) { x.id = r.below(math.MaxInt32) })
-	column(func(x, _ *row) { x.context = r.below(math.MaxInt32) })
-	return list
-}
-
-func (r *reader) binding(x *row, text []string) {
-	x.BoundAt.Seq = x.Position.Seq + journal.Seq(r.zigzag())
-	x.BoundAt.Index = uint32(r.below(math.MaxUint32))
-	replica, key := r.below(len(text)), r.below(len(text))
-	x.upstream = r.below(math.MaxInt32)
-	if r.err == nil {
-		x.Replica, x.UpstreamKey = journal.ReplicaID(text[replica]), journal.KeyID(text[key])
-	}
-}
-
-func (r *reader) wishes(list []row, n int) {
-	at := 0
-	for i := range n {
-		step := r.below(len(list) + 1)
-		if at += step; at >= len(list) || i > 0 && step == 0 {
-			r.fail("a session out of range")
+		if i == 0 {
+			c.first = row.Position
+		}
+		if err := firstError(column[:], &refs, &bodies, r); err != nil {
+			r.err = err
 			return
 		}
-		x := &list[at]
-		x.LogLevel = r.text()
-		for range r.count(1) {
-			x.Subscriptions = append(x.Subscriptions, r.text())
+		if c.block != nil {
+			c.block.Row(&row)
+		}
+		if digests {
+			d := row.Digest(&digest[row.Common])
+			c.digests = append(c.digests, d[:]...)
 		}
 	}
+	c.last = row.Position
+	for i := range column {
+		r.both(column[i].end())
+	}
+	r.both(refs.end())
+	r.both(bodies.end())
 }
 
-func (c *content) take(x *row, common []replay.Session, refs, raw *reader, digests bool) {
-	refs.fixed(x.Ref[:])
-	sealed := raw.bytes(x.id + x.context)
-	if x.upstream > 0 {
-		x.Upstream = raw.bytes(x.upstream)
+func firstError(columns []reader, others ...*reader) error {
+	for i := range columns {
+		if columns[i].err != nil {
+			return columns[i].err
+		}
 	}
-	if raw.err != nil {
-		return
+	for _, r := range others {
+		if r.err != nil {
+			return r.err
+		}
 	}
-	c.block.Add(x.common, &x.Session, sealed, x.id)
-	if c.first.IsZero() {
-		c.first = x.Position
-	}
-	c.last = x.Position
-	if digests {
-		s := x.full(&common[x.common], sealed)
-		d := s.Digest()
-		c.digests = append(c.digests, d[:]...)
+	return nil
+}
+
+// both makes err the reader's, if it has none.
+func (r *reader) both(err error) {
+	if r.err == nil {
+		r.err = err
 	}
 }
 
-// full is the session with what it has in common with others.
-func (x *row) full(common *replay.Session, sealed []byte) replay.Session {
-	s := *common
-	s.Ref, s.Position, s.CreatedAt, s.LastAccess, s.Epoch, s.Calls = x.Ref, x.Position, x.CreatedAt, x.LastAccess, x.Epoch, x.Calls
-	s.ID, s.Context, s.Upstream, s.UpstreamKey = sealed[:x.id], sealed[x.id:], x.Upstream, x.UpstreamKey
-	s.BoundAt, s.Replica, s.LogLevel, s.Subscriptions = x.BoundAt, x.Replica, x.LogLevel, x.Subscriptions
-	return s
+// body returns the next session's body with its length in front.
+func (r *reader) body() []byte {
+	all := r.b
+	n := r.count(1)
+	r.bytes(n)
+	if r.err != nil {
+		return nil
+	}
+	n = len(all) - len(r.b)
+	return all[:n:n]
 }

@@ -3,10 +3,11 @@ package snapshot
 import "github.com/dormouse-mcp/dormouse/replay"
 
 // DecodeParts reads a chunk that is unpacked already.
-func DecodeParts(meta, raw []byte) error {
-	c, err := decode(meta, raw, true)
+func DecodeParts(version byte, meta, refs, bodies []byte) error {
+	l := replay.NewLoader(0)
+	c, err := decode(version, &parts{meta: meta, refs: refs, bodies: bodies}, l, true)
 	if err == nil && c.block != nil {
-		err = replay.NewLoader(c.rows).Take(c.block)
+		err = l.Take(c.block)
 	}
 	return err
 }
@@ -18,14 +19,15 @@ func ParseSecrets(plain []byte) error {
 }
 
 // Parts returns what a chunk of a state's sessions consists of.
-func Parts(f *replay.Frozen) (meta, raw []byte) {
+func Parts(f *replay.Frozen) (meta, refs, bodies []byte) {
 	defer f.Release()
 	f.Arrange()
-	var c columns
-	c.reset()
+	w := writer{frozen: f, commons: newCommons(f), digests: make([]byte, 32*f.Len())}
 	for i := range f.Len() {
-		s, alike := f.Session(i)
-		c.add(&s, alike)
+		w.commons.of(f, f.Row(i).Common)
 	}
-	return c.append(nil, nil)
+	var c columns
+	var p parts
+	w.fill(&c, job{to: f.Len()}, &p)
+	return p.meta, p.refs, p.bodies
 }

@@ -22,12 +22,13 @@ var _ journaltest.SnapshotStore = snapshot.Store(nil)
 
 // What stands behind the right key may still be junk, one day: no reader may panic or take memory without bound.
 func FuzzChunk(f *testing.F) {
-	meta, raw := snapshot.Parts(sample(f).Freeze())
-	f.Add(meta, raw)
-	f.Add([]byte{2, 0}, []byte{})
-	f.Add([]byte{3, 1}, make([]byte, 60))
-	f.Fuzz(func(_ *testing.T, meta, raw []byte) {
-		_ = snapshot.DecodeParts(meta, raw)
+	meta, refs, bodies := snapshot.Parts(sample(f).Freeze())
+	f.Add(byte(2), meta, refs, bodies)
+	f.Add(byte(1), meta, []byte{}, append(refs, bodies...))
+	f.Add(byte(2), []byte{2, 0}, []byte{}, []byte{})
+	f.Add(byte(2), []byte{3, 1}, []byte{}, make([]byte, 60))
+	f.Fuzz(func(_ *testing.T, version byte, meta, refs, bodies []byte) {
+		_ = snapshot.DecodeParts(version, meta, refs, bodies)
 		_ = snapshot.ParseSecrets(meta)
 		_, _ = snapshot.ParseManifest(meta)
 	})
@@ -36,10 +37,16 @@ func FuzzChunk(f *testing.F) {
 // The golden files are snapshots as former releases wrote them, unsealed. They stay readable for ever.
 func TestGolden(t *testing.T) {
 	s := sample(t)
-	dir := filepath.Join("testdata", "v1")
 	if os.Getenv("UPDATE_GOLDEN") != "" {
-		writeGolden(t, dir, s)
+		writeGolden(t, filepath.Join("testdata", "v2"), s)
 	}
+	for _, version := range []string{"v1", "v2"} {
+		t.Run(version, func(t *testing.T) { readGolden(t, filepath.Join("testdata", version), s) })
+	}
+}
+
+func readGolden(t *testing.T, dir string, s *replay.State) {
+	t.Helper()
 	var st memory.Snapshots
 	manifest, err := os.ReadFile(filepath.Join(dir, "manifest"))
 	must(t, err)

@@ -13,8 +13,8 @@ import (
 	"github.com/dormouse-mcp/dormouse/replay"
 )
 
-// version is the first byte of chunks and manifests.
-const version = 1
+// version is the first byte of chunks and manifests. Those of version 1 are read.
+const version = 2
 
 // maxChunks is half a terabyte's.
 const maxChunks = 1 << 20
@@ -34,6 +34,7 @@ type Manifest struct {
 	Taken    journal.Instant // by the taker's clock
 	Key      journal.KeyID
 
+	version  byte
 	data     []byte
 	sealedAt int
 }
@@ -59,8 +60,10 @@ func (m *Manifest) append(b []byte) []byte {
 func ParseManifest(data []byte) (Manifest, error) {
 	m := Manifest{data: data}
 	r := &reader{b: data}
-	if v := r.bytes(1); len(v) == 1 && v[0] != version {
-		return m, fmt.Errorf("manifest: %w: version %d", ErrVersion, v[0])
+	if v := r.bytes(1); len(v) == 1 {
+		if m.version = v[0]; m.version == 0 || m.version > version {
+			return m, fmt.Errorf("manifest: %w: version %d", ErrVersion, m.version)
+		}
 	}
 	r.fixed(m.ID[:])
 	r.fixed(m.Journal[:])
@@ -70,6 +73,22 @@ func ParseManifest(data []byte) (Manifest, error) {
 	m.Key = journal.KeyID(r.text())
 	m.sealedAt = len(data) - len(r.b)
 	return m, r.err
+}
+
+// sumSize returns how many bytes stand for a chunk.
+func (m *Manifest) sumSize() int {
+	if m.version == 1 {
+		return sumSize
+	}
+	return len(chunkSum{})
+}
+
+// digest returns the state's digest of that version.
+func (m *Manifest) digest(l *replay.Ledger, sessions []byte) journal.Digest {
+	if m.version == 1 {
+		return l.FormerDigest(sessions)
+	}
+	return l.Digest(sessions)
 }
 
 // bound is what ties a manifest together: it opens with its readable part alone.

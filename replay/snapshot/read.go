@@ -44,7 +44,7 @@ func Verify(ctx context.Context, st Store, s Sealer, m *Manifest) error {
 	if err := g.read(ctx, st, s, x); err != nil {
 		return err
 	}
-	if x.ledger.Digest(slices.Concat(g.digests...)) != x.state {
+	if m.digest(&x.ledger, slices.Concat(g.digests...)) != x.state {
 		return fmt.Errorf("snapshot %v: %w: the state in it is not the one that was written", m.ID, journal.ErrMalformed)
 	}
 	return nil
@@ -68,7 +68,7 @@ type gatherer struct {
 func newGatherer(m *Manifest, verify bool) *gatherer {
 	return &gatherer{
 		manifest: m, verify: verify, missing: m.Chunks, seen: make([]bool, m.Chunks), parts: make([]content, m.Chunks),
-		sums: make([]byte, m.Chunks*sumSize), digests: make([][]byte, m.Chunks),
+		sums: make([]byte, m.Chunks*m.sumSize()), digests: make([][]byte, m.Chunks),
 	}
 }
 
@@ -83,7 +83,7 @@ func (g *gatherer) read(ctx context.Context, st Store, s Sealer, x *secrets) err
 	for range runtime.GOMAXPROCS(0) {
 		opening.Go(func() {
 			for data := range stored {
-				ready <- open(dec, s, g.manifest, data, g.verify)
+				ready <- g.open(dec, s, data)
 			}
 		})
 	}
@@ -128,16 +128,14 @@ type chunk struct {
 	content
 
 	number int
-	sum    [sumSize]byte
+	sum    []byte
 	err    error
 }
 
-func open(dec *zstd.Decoder, s Sealer, m *Manifest, data []byte, digests bool) (c chunk) {
-	var meta, raw []byte
-	c.number, meta, raw, c.err = unpack(dec, s, m, data)
-	if c.err == nil {
-		c.sum = sumOf(data)
-		c.content, c.err = decode(meta, raw, digests)
+func (g *gatherer) open(dec *zstd.Decoder, s Sealer, data []byte) (c chunk) {
+	var p *parts
+	if c.number, c.sum, p, c.err = unpack(dec, s, g.manifest, data); c.err == nil {
+		c.content, c.err = decode(g.manifest.version, p, g.loader, g.verify)
 	}
 	return c
 }
@@ -155,7 +153,7 @@ func (g *gatherer) take(c chunk) error {
 	}
 	g.seen[i] = true
 	g.missing--
-	copy(g.sums[i*sumSize:], c.sum[:])
+	copy(g.sums[i*len(c.sum):], c.sum)
 	g.digests[i] = c.digests
 	g.sessions += c.rows
 	if c.block != nil && g.loader != nil {

@@ -16,127 +16,123 @@ const (
 	kindErased
 )
 
+// The columns of a chunk of sessions, in their order.
+const (
+	colCommon = iota
+	colSeq
+	colIndex
+	colCreated
+	colAccessed
+	colCalls
+	columnCount
+)
+
 // columns are the sessions of one chunk, field by field: neighbors in a column resemble each other. What does not
-// compress (refs and sealed bytes) goes into raw, which is not compressed.
+// compress, refs and bodies, stands aside.
 type columns struct {
-	rows, wishes int
-
-	common, seq, index, created, accessed, calls, epoch, id, context []byte
-
-	commonRows, textRows, boundRows, wishRows []byte
-
-	refs, sealed []byte
-
-	shared   commons
-	textOf   map[string]uint64
-	last     replay.Session
-	wishedAt int
+	rows    int
+	column  [columnCount][]byte
+	commons []byte
+	numbers numbers
+	last    replay.Row
 }
 
 func (c *columns) reset() {
-	if c.textOf == nil {
-		c.textOf = map[string]uint64{}
-	}
-	clear(c.textOf)
-	c.shared.reset()
-	c.rows, c.wishes, c.wishedAt = 0, 0, 0
-	for _, b := range c.all() {
-		*b = (*b)[:0]
-	}
-	c.refs, c.sealed, c.last = c.refs[:0], c.sealed[:0], replay.Session{}
-}
-
-// all are the columns of the metadata, in their order.
-func (c *columns) all() [13]*[]byte {
-	return [...]*[]byte{
-		&c.commonRows, &c.textRows, &c.common, &c.seq, &c.index, &c.created, &c.accessed, &c.calls, &c.epoch,
-		&c.id, &c.context, &c.boundRows, &c.wishRows,
+	c.rows, c.commons, c.last = 0, c.commons[:0], replay.Row{}
+	c.numbers.reset()
+	for i := range c.column {
+		c.column[i] = c.column[i][:0]
 	}
 }
 
-func (c *columns) add(s *replay.Session, a replay.Alike) {
-	n, added := c.shared.number(s, a)
-	c.commonRows = append(c.commonRows, added...)
-	c.common = binary.AppendUvarint(c.common, n)
-	c.seq = binary.AppendUvarint(c.seq, uint64(s.Position.Seq-c.last.Position.Seq))
-	c.index = binary.AppendUvarint(c.index, uint64(s.Position.Index))
-	c.created = appendZigzag(c.created, int64(s.CreatedAt-c.last.CreatedAt))
-	c.accessed = appendZigzag(c.accessed, int64(s.LastAccess-s.CreatedAt))
-	c.calls = binary.AppendUvarint(c.calls, s.Calls)
-	c.epoch = binary.AppendUvarint(c.epoch, uint64(s.Epoch))
-	c.id = binary.AppendUvarint(c.id, uint64(len(s.ID)))
-	c.context = binary.AppendUvarint(c.context, uint64(len(s.Context)))
-	c.refs = append(c.refs, s.Ref[:]...)
-	c.sealed = append(append(append(c.sealed, s.ID...), s.Context...), s.Upstream...)
-	if s.Epoch > 0 {
-		c.bind(s)
+func (c *columns) add(s *replay.Row, common *common, p *parts) {
+	n, first := c.numbers.of(common)
+	if first {
+		c.commons = append(c.commons, common.row...)
 	}
-	if s.LogLevel != "" || len(s.Subscriptions) > 0 {
-		c.wish(s)
-	}
+	x := &c.column
+	x[colCommon] = binary.AppendUvarint(x[colCommon], uint64(n))
+	x[colSeq] = binary.AppendUvarint(x[colSeq], uint64(s.Position.Seq-c.last.Position.Seq))
+	x[colIndex] = binary.AppendUvarint(x[colIndex], uint64(s.Position.Index))
+	x[colCreated] = appendZigzag(x[colCreated], int64(s.CreatedAt-c.last.CreatedAt))
+	x[colAccessed] = appendZigzag(x[colAccessed], int64(s.LastAccess-s.CreatedAt))
+	x[colCalls] = binary.AppendUvarint(x[colCalls], s.Calls)
+	p.refs = append(p.refs, s.Ref[:]...)
+	p.bodies = append(p.bodies, s.Body...)
 	c.last.Position, c.last.CreatedAt = s.Position, s.CreatedAt
 	c.rows++
 }
 
-func (c *columns) bind(s *replay.Session) {
-	c.boundRows = appendZigzag(c.boundRows, int64(s.BoundAt.Seq-s.Position.Seq))
-	c.boundRows = binary.AppendUvarint(c.boundRows, uint64(s.BoundAt.Index))
-	c.boundRows = binary.AppendUvarint(c.boundRows, c.text(string(s.Replica)))
-	c.boundRows = binary.AppendUvarint(c.boundRows, c.text(string(s.UpstreamKey)))
-	c.boundRows = binary.AppendUvarint(c.boundRows, uint64(len(s.Upstream)))
-}
-
-func (c *columns) wish(s *replay.Session) {
-	c.wishes++
-	c.wishRows = binary.AppendUvarint(c.wishRows, uint64(c.rows-c.wishedAt))
-	c.wishedAt = c.rows
-	c.wishRows = appendText(c.wishRows, s.LogLevel)
-	c.wishRows = binary.AppendUvarint(c.wishRows, uint64(len(s.Subscriptions)))
-	for _, uri := range s.Subscriptions {
-		c.wishRows = appendText(c.wishRows, uri)
+// append appends the metadata of the chunk.
+func (c *columns) append(meta []byte) []byte {
+	meta = append(meta, kindSessions)
+	meta = binary.AppendUvarint(meta, uint64(c.rows))
+	meta = binary.AppendUvarint(meta, uint64(c.numbers.count))
+	meta = append(meta, c.commons...)
+	for i := range c.column {
+		meta = appendText(meta, c.column[i])
 	}
+	return meta
 }
 
-// text returns the number of a text that many sessions share.
-func (c *columns) text(s string) uint64 {
-	n, ok := c.textOf[s]
-	if !ok {
-		n = uint64(len(c.textOf))
-		c.textOf[s] = n
-		c.textRows = appendText(c.textRows, s)
-	}
-	return n
-}
-
-// commons numbers what sessions have in common. The numbers depend on values alone: how the state shares them does not
+// common is what sessions have in common. The numbers depend on values alone: how the state shares them does not
 // show.
+type common struct {
+	id     int // from 1 on; equal ones have the same
+	row    []byte
+	digest journal.Digest
+}
+
+// commons are all of a state's, by the numbers of its rows.
 type commons struct {
-	alike   map[replay.Alike]uint64
-	byValue map[string]uint64
-	row     []byte
+	list    []common
+	byValue map[journal.Digest]int
 }
 
-func (c *commons) reset() {
-	if c.alike == nil {
-		c.alike, c.byValue = map[replay.Alike]uint64{}, map[string]uint64{}
-	}
-	clear(c.alike)
-	clear(c.byValue)
+func newCommons(f *replay.Frozen) *commons {
+	return &commons{list: make([]common, f.Commons()), byValue: map[journal.Digest]int{}}
 }
 
-// number returns the number of what the session has in common with others, and its row if it is the first one.
-func (c *commons) number(s *replay.Session, a replay.Alike) (n uint64, added []byte) {
-	if n, ok := c.alike[a]; ok {
-		return n, nil
+// of returns those of a row. Only one goroutine may ask for a number first.
+func (c *commons) of(f *replay.Frozen, number int) *common {
+	x := &c.list[number]
+	if x.id == 0 {
+		s := f.Common(number)
+		x.row, x.digest = appendCommon(nil, &s), s.CommonDigest()
+		if x.id = c.byValue[x.digest]; x.id == 0 {
+			x.id = len(c.byValue) + 1
+			c.byValue[x.digest] = x.id
+		}
 	}
-	c.row = appendCommon(c.row[:0], s)
-	n, ok := c.byValue[string(c.row)]
-	if !ok {
-		n, added = uint64(len(c.byValue)), c.row
-		c.byValue[string(c.row)] = n
+	return x
+}
+
+// numbers numbers the commons of one chunk.
+type numbers struct {
+	numbers []int32 // by id, plus one
+	used    []int
+	count   int
+}
+
+func (n *numbers) reset() {
+	for _, id := range n.used {
+		n.numbers[id] = 0
 	}
-	c.alike[a] = n
-	return n, added
+	n.used, n.count = n.used[:0], 0
+}
+
+// of returns the number, and whether it is new.
+func (n *numbers) of(c *common) (number int, first bool) {
+	if c.id >= len(n.numbers) {
+		n.numbers = append(n.numbers, make([]int32, c.id+1)...)
+	}
+	if at := n.numbers[c.id]; at > 0 {
+		return int(at - 1), false
+	}
+	n.count++
+	n.numbers[c.id] = int32(n.count)
+	n.used = append(n.used, c.id)
+	return n.count - 1, true
 }
 
 func appendCommon(b []byte, s *replay.Session) []byte {
@@ -166,16 +162,4 @@ func (r *reader) commonRow() (s replay.Session) {
 	s.Protocol = r.text()
 	s.Initialize = r.bytes(r.count(1))
 	return s
-}
-
-// append appends the metadata of the chunk to meta and its raw part to raw.
-func (c *columns) append(meta, raw []byte) ([]byte, []byte) {
-	meta = append(meta, kindSessions)
-	for _, n := range [...]int{c.rows, len(c.shared.byValue), len(c.textOf), c.wishes} {
-		meta = binary.AppendUvarint(meta, uint64(n))
-	}
-	for _, b := range c.all() {
-		meta = append(meta, *b...)
-	}
-	return meta, append(append(raw, c.refs...), c.sealed...)
 }

@@ -9,7 +9,7 @@ import (
 
 // Store keeps snapshots where all replicas find them. Safe for concurrent use.
 type Store interface {
-	// PutChunk stores a chunk, durably. Chunks may be stored in any order.
+	// PutChunk stores a chunk, durably, and does not keep data. Chunks may be stored in any order.
 	PutChunk(ctx context.Context, id journal.SnapshotID, number int, data []byte) error
 	// PutManifest makes the snapshot complete, durably. All its chunks are stored.
 	PutManifest(ctx context.Context, id journal.SnapshotID, data []byte) error

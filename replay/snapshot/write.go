@@ -14,8 +14,8 @@ import (
 // chunkBytes is about how large a chunk becomes.
 const chunkBytes = 480 << 10
 
-// rowBytes is about what a session takes in a chunk besides its sealed parts.
-const rowBytes = 32
+// rowBytes is about what a session takes in a chunk besides its body.
+const rowBytes = 24
 
 // yieldEvery is after how many sessions, some tens of microseconds, whoever else wants to run is let through: a
 // snapshot is in no hurry, and requests must not wait for a time slice.
@@ -28,10 +28,10 @@ func Write(ctx context.Context, st Store, s Sealer, f *replay.Frozen, now journa
 	l := f.Ledger()
 	m := &Manifest{
 		ID: journal.NewSnapshotID(), Journal: l.Journal, Fold: replay.FoldVersion, Seq: l.Seq, Now: l.Now,
-		Events: l.Stats.Events, Sessions: l.Sessions, Taken: now, Key: s.Key(),
+		Events: l.Stats.Events, Sessions: l.Sessions, Taken: now, Key: s.Key(), version: version,
 	}
 	f.Arrange()
-	w := writer{store: st, sealer: s, frozen: f, manifest: m, digests: make([]byte, sha256.Size*f.Len())}
+	w := writer{store: st, sealer: s, frozen: f, commons: newCommons(f), manifest: m, digests: make([]byte, sha256.Size*f.Len())}
 	if err := w.chunks(ctx); err != nil {
 		return nil, fmt.Errorf("snapshot at %d: %w", m.Seq, err)
 	}
@@ -58,6 +58,7 @@ type writer struct {
 	store    Store
 	sealer   Sealer
 	frozen   *replay.Frozen
+	commons  *commons
 	manifest *Manifest
 	digests  []byte // of the sessions
 
@@ -111,23 +112,25 @@ func (w *writer) cut(ctx context.Context, jobs chan<- job) {
 		}
 	}
 	size, from := 0, 0
-	var shared commons
-	shared.reset()
+	var seen numbers
 	for i := range w.frozen.Len() {
 		if i%yieldEvery == 0 {
 			runtime.Gosched()
 		}
-		s, alike := w.frozen.Session(i)
-		n := rowBytes + len(s.ID) + len(s.Context) + len(s.Upstream)
+		row := w.frozen.Row(i)
+		common := w.commons.of(w.frozen, row.Common)
+		n := rowBytes + len(row.Body)
 		if size+n > chunkBytes && i > from {
 			if !send(job{from: from, to: i}) {
 				return
 			}
 			size, from = 0, i
-			shared.reset()
+			seen.reset()
 		}
-		_, added := shared.number(&s, alike)
-		size += n + len(added)
+		if _, first := seen.of(common); first {
+			n += len(common.row)
+		}
+		size += n
 	}
 	l := w.frozen.Ledger()
 	_ = (from == w.frozen.Len() || send(job{from: from, to: w.frozen.Len()})) &&
@@ -152,45 +155,47 @@ func (w *writer) work(ctx context.Context, jobs <-chan job) error {
 		return err
 	}
 	var c columns
-	var meta, raw []byte
+	var parts parts
 	for j := range jobs {
-		meta, raw = w.fill(&c, j, meta[:0], raw[:0])
-		data, err := p.pack(j.number, meta, raw)
+		w.fill(&c, j, &parts)
+		data, sum, err := p.pack(j.number, &parts)
 		if err != nil {
 			return err
 		}
 		if err := w.store.PutChunk(ctx, w.manifest.ID, j.number, data); err != nil {
 			return err
 		}
-		w.note(j.number, data)
+		w.note(j.number, len(data), sum)
 	}
 	return nil
 }
 
-func (w *writer) fill(c *columns, j job, meta, raw []byte) ([]byte, []byte) {
+func (w *writer) fill(c *columns, j job, p *parts) {
+	p.meta, p.refs, p.bodies = p.meta[:0], p.refs[:0], p.bodies[:0]
 	if j.fill != nil {
-		return j.fill(meta), raw
+		p.meta = j.fill(p.meta)
+		return
 	}
 	c.reset()
 	for i := j.from; i < j.to; i++ {
 		if i%yieldEvery == 0 {
 			runtime.Gosched()
 		}
-		s, alike := w.frozen.Session(i)
-		c.add(&s, alike)
-		d := s.Digest()
+		row := w.frozen.Row(i)
+		common := &w.commons.list[row.Common]
+		c.add(&row, common, p)
+		d := row.Digest(&common.digest)
 		copy(w.digests[i*sha256.Size:], d[:])
 	}
-	return c.append(meta, raw)
+	p.meta = c.append(p.meta)
 }
 
-func (w *writer) note(number int, data []byte) {
-	sum := sumOf(data)
+func (w *writer) note(number, size int, sum chunkSum) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if need := number * len(sum); len(w.sums) < need {
 		w.sums = append(w.sums, make([]byte, need-len(w.sums))...)
 	}
 	copy(w.sums[(number-1)*len(sum):], sum[:])
-	w.manifest.Bytes += int64(len(data))
+	w.manifest.Bytes += int64(size)
 }
