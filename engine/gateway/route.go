@@ -15,8 +15,9 @@ import (
 var errMoved = errors.New("the session is served by another replica")
 
 const (
-	routePatience = 20 * time.Second       // for a request whose session is being taken over
-	routePause    = 100 * time.Millisecond // before the next look at a replica that cannot be reached
+	routePatience  = 20 * time.Second       // for a request whose session is being taken over
+	cutOffPatience = 2 * time.Second        // for the stream's first word after a silence
+	routePause     = 100 * time.Millisecond // before the next look at a replica that cannot be reached
 )
 
 // forwarded marks requests that came from another replica: they are not forwarded again.
@@ -76,8 +77,11 @@ func (g *Gateway) once(ctx context.Context, a *answer, r *http.Request, here fun
 	case w.Place == replicas.There && w.URL != "":
 		return g.forward(ctx, a, r, owner, w)
 	}
-	if err := g.o.Waker.o.Replicas.May(); err != nil {
-		return err
+	if g.o.Waker.o.Replicas.May() != nil {
+		wait, cancel := context.WithTimeout(ctx, cutOffPatience)
+		defer cancel()
+		a.moved = true // perhaps: it is looked for again
+		return g.o.Waker.o.Replicas.Regain(wait)
 	}
 	here()
 	return nil

@@ -96,6 +96,40 @@ func (d *Directory) May() error {
 	return nil
 }
 
+// Regain returns nil once this replica may serve local runtimes: at once as a rule, else when the stream's leader has
+// answered, which may tell of sessions that were taken over. It fails with May's error when ctx ends before.
+func (d *Directory) Regain(ctx context.Context) error {
+	for {
+		d.mu.Lock()
+		change := d.changed
+		d.mu.Unlock()
+		err := d.May()
+		if err == nil {
+			return nil
+		}
+		d.ask()
+		select {
+		case <-change:
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// ask makes prove ask at once.
+func (d *Directory) ask() {
+	select {
+	case d.now <- struct{}{}:
+	default:
+	}
+}
+
+// wake lets those who wait look again. d.mu is held.
+func (d *Directory) wake() {
+	close(d.changed)
+	d.changed = make(chan struct{})
+}
+
 // Proven returns when this replica was last known to have folded all that the stream's leader had.
 func (d *Directory) Proven() time.Time {
 	d.mu.Lock()
@@ -115,6 +149,7 @@ func (d *Directory) prove(ctx context.Context) {
 		if err == nil {
 			d.mu.Lock()
 			d.proven, d.cut = began, false
+			d.wake()
 			d.mu.Unlock()
 			d.tell(false)
 		}

@@ -22,10 +22,7 @@ func (d *Directory) hear(data []byte) {
 	}
 	d.note(&m)
 	if m.Asks {
-		select {
-		case d.now <- struct{}{}:
-		default:
-		}
+		d.ask()
 	}
 }
 
@@ -49,8 +46,7 @@ func (d *Directory) note(m *message) {
 	for _, l := range m.Left {
 		d.noteLeft(l)
 	}
-	close(d.changed)
-	d.changed = make(chan struct{})
+	d.wake()
 }
 
 // noteLeft takes another's word for who has left. d.mu is held.
