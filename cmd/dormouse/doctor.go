@@ -9,12 +9,14 @@ import (
 
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/console"
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/doctor"
+	"github.com/dormouse-mcp/dormouse/engine/gateway/stdio"
 )
 
 type doctorCmd struct {
 	storeFlags
 	jsonFlag
 	Upstream string `help:"Also ask whether this upstream answers; a running daemon's is known." placeholder:"URL" group:"upstream"`
+	Command  string `help:"Also start this upstream command once, and see whether it answers initialize; a running daemon's is known." placeholder:"COMMAND" name:"upstream-command" group:"upstream"`
 	NoCopy   bool   `help:"Do not open a copy of a stopped store; then its contents are not checked."`
 }
 
@@ -30,6 +32,13 @@ Example:
 // Run examines.
 func (c *doctorCmd) Run(ctx context.Context, s console.Streams) error {
 	o := doctor.Options{Store: c.options(), Upstream: c.Upstream, NoCopy: c.NoCopy}
+	if c.Command != "" {
+		words, err := stdio.ParseCommand(c.Command)
+		if err != nil {
+			return console.Usage(err, "write it as for dormouse serve")
+		}
+		o.Command = words
+	}
 	findings := doctor.Examine(ctx, o)
 	worst := doctor.Worst(findings)
 	if c.JSON {

@@ -16,6 +16,7 @@ import (
 type serveCmd struct {
 	storeFlags
 	accessFlags
+	childFlags
 	Listen      string `help:"Where clients reach /mcp, /healthz and /readyz." default:"127.0.0.1:8808" group:"listen"`
 	AdminListen string `help:"Where operators reach /metrics and /internal/; 'off' for none." default:"127.0.0.1:8809" group:"listen"`
 
@@ -64,6 +65,7 @@ Examples:
 
     dormouse serve
     dormouse serve --upstream http://127.0.0.1:3000/mcp
+    dormouse serve --upstream-command 'npx -y n8n-mcp' --upstream-env MCP_MODE=stdio
     dormouse serve --listen 0.0.0.0:8808 --auth-token-file tokens --data /var/lib/dormouse
     DORMOUSE_SESSION_TIMEOUT=2h dormouse serve --config dormouse.yaml
 
@@ -80,6 +82,9 @@ func (c *serveCmd) Run(ctx context.Context, root *cli, s console.Streams) error 
 		return err
 	}
 	cfg := c.config()
+	if err := c.children(&cfg); err != nil {
+		return err
+	}
 	cfg.Logger, cfg.Store.Logger = log, log
 	return hinted(daemon.Run(ctx, cfg), c.Data)
 }

@@ -66,7 +66,8 @@ type Status struct {
 
 	JournalTime time.Time `json:"journalTime,omitzero"` // of the last batch folded
 	Durability  string    `json:"durability,omitempty"` // when an event counts as stored
-	Upstream    string    `json:"upstream,omitempty"`   // URL; empty for the built-in tools
+	Upstream    string    `json:"upstream,omitempty"`   // URL; empty for the built-in tools and for child processes
+	Command     []string  `json:"command,omitempty"`    // of the child processes
 	Replicas    *Replicas `json:"replicas,omitempty"`   // where the journal is shared
 	Error       string    `json:"error,omitempty"`
 }

@@ -32,6 +32,7 @@ import (
 
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/store"
 	"github.com/dormouse-mcp/dormouse/engine/gateway"
+	"github.com/dormouse-mcp/dormouse/engine/gateway/stdio"
 	"github.com/dormouse-mcp/dormouse/engine/n8n"
 	"github.com/dormouse-mcp/dormouse/journal"
 )
@@ -56,6 +57,8 @@ type Config struct {
 	UpstreamTokenFile    string // bearer token for it; empty = none
 	ForwardAuthorization bool   // pass the client's Authorization on although it was checked here
 	URLPolicy            n8n.Policy
+
+	Children stdio.Options // of an upstream that is a child process for each session; without a Command: none
 
 	AuthTokenFile  string              // who may come in; empty = see Passthrough
 	Passthrough    bool                // the upstream checks credentials
@@ -84,7 +87,7 @@ func (c *Config) complete() error {
 	if c.ShutdownTimeout == 0 {
 		c.ShutdownTimeout = 15 * time.Second
 	}
-	if err := c.checkAccess(); err != nil {
+	if err := errors.Join(c.checkAccess(), c.checkChildren()); err != nil {
 		return err
 	}
 	if c.URLPolicy == 0 {

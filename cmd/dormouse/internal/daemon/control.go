@@ -71,6 +71,7 @@ func (d *daemon) status() control.Status {
 	s := control.Status{
 		State: x.State, PID: d.record.PID, Version: d.c.Version, Replica: string(d.c.Replica), Listen: d.record.Listen,
 		Admin: d.record.Admin, Started: d.record.Started, Folded: x.Folded, Target: x.Target, Sessions: x.Sessions, Upstream: d.c.Upstream,
+		Command: d.c.Children.Command,
 	}
 	if x.State == phaseReady {
 		s.Journal, s.Live = d.store.Journal.ID().String(), d.engine.SessionInfo().Live

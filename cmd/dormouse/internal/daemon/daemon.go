@@ -80,6 +80,7 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	defer d.closeAccess()
+	defer d.closeUpstream()
 	d.watch()
 	if err := d.open(ctx); err != nil {
 		return err

@@ -95,11 +95,7 @@ func (d *daemon) tellAcceptance() {
 }
 
 func (d *daemon) tellReady(token string) {
-	upstream := d.c.Upstream
-	if upstream == "" {
-		upstream = "built-in n8n tools; clients send x-n8n-url and x-n8n-key"
-	}
-	d.log.Info().Str("mcp", d.endpoint()).Str("upstream", upstream).Str("replica", string(d.c.Replica)).Msg("ready; point MCP clients at the mcp address")
+	d.log.Info().Str("mcp", d.endpoint()).Str("upstream", d.c.describeUpstream()).Str("replica", string(d.c.Replica)).Msg("ready; point MCP clients at the mcp address")
 	if d.adminListen != nil {
 		d.log.Info().Str("metrics", "http://"+d.adminListen.Addr().String()+"/metrics").Str("token", abs(token)).
 			Msg("to look inside: dormouse sessions ls, dormouse log --follow (both with --data " + d.c.Store.Dir + ")")

@@ -19,6 +19,9 @@ func (d *daemon) makeUpstream() (gateway.Upstream, error) {
 	if d.c.Upstream != "" {
 		return d.httpUpstream()
 	}
+	if len(d.c.Children.Command) > 0 {
+		return d.childUpstream()
+	}
 	client, err := n8n.NewClient(n8n.ClientOptions{
 		Policy: d.c.URLPolicy, UserAgent: "dormouse/" + d.c.Version, Logger: d.log,
 	})

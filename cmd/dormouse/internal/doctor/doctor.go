@@ -30,8 +30,9 @@ type Finding struct {
 // Options says what to look at.
 type Options struct {
 	Store    store.Options
-	Upstream string // URL; empty = the running daemon's, if it has one
-	NoCopy   bool   // do not open a copy of a stopped store
+	Upstream string   // URL; empty = the running daemon's, if it has one
+	Command  []string // of an upstream that is a child process; empty = the running daemon's, if it has one
+	NoCopy   bool     // do not open a copy of a stopped store
 	Now      time.Time
 }
 
@@ -66,7 +67,9 @@ func Examine(ctx context.Context, o Options) []Finding {
 	}
 	e.disk()
 	e.clock()
-	e.upstream(ctx)
+	if !e.command(ctx) {
+		e.upstream(ctx)
+	}
 	return e.findings
 }
 

@@ -1,0 +1,45 @@
+package daemon
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"github.com/dormouse-mcp/dormouse/engine/gateway"
+	"github.com/dormouse-mcp/dormouse/engine/gateway/stdio"
+)
+
+// checkChildren says what is wrong with an upstream of child processes.
+func (c *Config) checkChildren() error {
+	if len(c.Children.Command) > 0 && (c.Upstream != "" || c.UpstreamTokenFile != "") {
+		return fmt.Errorf("%w: --upstream-command excludes --upstream and --upstream-token-file", ErrConfig)
+	}
+	return nil
+}
+
+// childUpstream makes the upstream that starts a child for each live session.
+func (d *daemon) childUpstream() (gateway.Upstream, error) {
+	o := d.c.Children
+	o.IdleAfter, o.Logger = d.c.HibernateAfter, d.log
+	return stdio.New(o)
+}
+
+// closeUpstream ends what the upstream has left when all runtimes are closed.
+func (d *daemon) closeUpstream() {
+	if c, ok := d.upstream.(io.Closer); ok {
+		if err := c.Close(); err != nil {
+			d.log.Warn().Err(err).Msg("closing the upstream")
+		}
+	}
+}
+
+// describeUpstream says what answers MCP requests. A command's arguments may hold secrets.
+func (c *Config) describeUpstream() string {
+	switch {
+	case c.Upstream != "":
+		return c.Upstream
+	case len(c.Children.Command) > 0:
+		return "child processes of " + filepath.Base(c.Children.Command[0])
+	}
+	return "built-in n8n tools; clients send x-n8n-url and x-n8n-key"
+}
