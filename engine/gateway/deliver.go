@@ -17,6 +17,7 @@ const (
 	wholeAnswer  = 1 << 20                // bytes of a JSON answer that are read before any is passed on
 	drainTime    = 500 * time.Millisecond // for the end of an event stream whose last response has come
 	changeWindow = 5 * time.Second        // for journaling what a request has changed
+	maxLevel     = 64                     // bytes of a log level; longer ones are none that a server knows
 )
 
 // buffers keeps byte buffers between requests.
@@ -167,7 +168,9 @@ func (x *exchange) remember(ctx context.Context) {
 func (m *message) note(c *engine.Changes) {
 	switch m.method {
 	case methodSetLevel:
-		c.LogLevel = text(m.params, "level")
+		if level := text(m.params, "level"); len(level) <= maxLevel {
+			c.LogLevel = level
+		}
 	case methodSubscribe:
 		c.Subscribed = append(c.Subscribed, text(m.params, "uri"))
 	case methodUnsubscribe:

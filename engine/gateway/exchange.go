@@ -40,7 +40,7 @@ func (p *proxy) post(a *answer, r *http.Request) {
 			a.moved = true
 			return
 		}
-		if x.again(err) && wait.pause(ctx) {
+		if x.again(ctx, err, &wait) && wait.pause(ctx) {
 			continue
 		}
 		a.fail(ctx, err, &p.w.o.Logger)
@@ -49,14 +49,15 @@ func (p *proxy) post(a *answer, r *http.Request) {
 }
 
 // again reports whether the exchange may be repeated after err.
-func (x *exchange) again(err error) bool {
+func (x *exchange) again(ctx context.Context, err error, wait *backoff) bool {
+	_, unserved := errors.AsType[*unserved](err)
 	switch {
-	case x.a.begun(), known(err):
+	case x.a.begun(), known(err) && !unserved:
 		return false
 	case errors.Is(err, errDown):
 		return true
-	case errors.Is(err, errBroken):
-		return x.a.payload.repeatable(x.p.w.tools.repeatable)
+	case errors.Is(err, errBroken), unserved:
+		return x.repeatable(ctx, wait)
 	}
 	return false
 }
@@ -67,7 +68,7 @@ func (x *exchange) try(ctx context.Context) error {
 	for {
 		b, err := x.bound(ctx)
 		if err != nil {
-			return err
+			return before(err)
 		}
 		if b == nil {
 			x.accept()
@@ -88,6 +89,9 @@ func (x *exchange) try(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if err := p.w.outage(ctx, resp); err != nil {
+			return err
+		}
 		gone, err := x.isLost(ctx, resp, b)
 		if err != nil || !gone {
 			if err == nil {
@@ -96,7 +100,7 @@ func (x *exchange) try(ctx context.Context) error {
 			return err
 		}
 		if err := x.recover(ctx, b); err != nil || x.a.begun() {
-			return err
+			return before(err)
 		}
 	}
 }

@@ -82,7 +82,7 @@ func (a *answer) fail(ctx context.Context, err error, log *zerolog.Logger) {
 	case errors.As(err, &ref):
 		ref.write(a)
 	case errors.Is(err, errBroken) && a.payload != nil && a.payload.has(kindRequest):
-		a.unknown()
+		a.definite(outcomeUnknown())
 	default:
 		p := problemOf(err)
 		if p.status == http.StatusInternalServerError {
@@ -104,12 +104,12 @@ func outcomeUnknown() *rpcError {
 	}
 }
 
-// unknown answers every request of the body with outcomeUnknown, as the definite answer that there will ever be.
-func (a *answer) unknown() {
+// definite answers every request of the body, of which there is one at least, with e: there will be no other answer.
+func (a *answer) definite(e *rpcError) {
 	var all [][]byte
 	for i := range a.payload.msgs {
 		if m := &a.payload.msgs[i]; m.kind == kindRequest {
-			all = append(all, outcomeUnknown().response(m.id))
+			all = append(all, e.response(m.id))
 		}
 	}
 	body := all[0]

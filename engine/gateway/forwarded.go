@@ -3,6 +3,7 @@ package gateway
 import (
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -32,5 +33,5 @@ func (f ForwardedFor) apply(r *http.Request) {
 	if f == ForwardedNone || err != nil {
 		return
 	}
-	r.Header["X-Forwarded-For"] = []string{strings.Join(append(came[:len(came):len(came)], host), ", ")}
+	r.Header["X-Forwarded-For"] = []string{strings.Join(append(slices.Clip(came), host), ", ")}
 }

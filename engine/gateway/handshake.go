@@ -63,6 +63,9 @@ func (w *Waker) open(ctx context.Context, who caller, conn Conn, body, id []byte
 	}
 	defer resp.Body.Close()
 	defer drain(resp.Body)
+	if err := w.outage(ctx, resp); err != nil {
+		return nil, fmt.Errorf("%w: %s", errDown, err.Error()) // a session that may be there nevertheless does no harm
+	}
 	in := &initialized{header: resp.Header, id: resp.Header.Get(headerSession)}
 	if resp.StatusCode != http.StatusOK {
 		return nil, refusalOf(resp)

@@ -48,6 +48,14 @@ func (h *hints) learn(result []byte) {
 	}
 }
 
+// known reports whether a list has told of a tool.
+func (h *hints) known(tool string) bool {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	_, ok := h.safe[tool]
+	return ok
+}
+
 // repeatable reports whether a tool may be called twice without harm.
 func (h *hints) repeatable(tool string) bool {
 	h.mu.RLock()

@@ -165,6 +165,12 @@ func journalCalls(lease *engine.Lease, a *answer) func() {
 // initialize opens a session: at the upstream first, then in the journal, and then the client hears of it.
 func (g *Gateway) initialize(a *answer, r *http.Request, init *message) {
 	ctx := r.Context()
+	if len(init.params) > maxInitialize {
+		a.fail(ctx, &problem{status: http.StatusBadRequest, rpcError: rpcError{
+			Code: codeInvalidParams, Message: "The parameters of initialize exceed " + strconv.Itoa(maxInitialize) + " bytes",
+		}}, &g.o.Logger)
+		return
+	}
 	c, err := g.identify(r)
 	if err == nil {
 		err = g.mayInitialize(r, c)

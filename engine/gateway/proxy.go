@@ -91,6 +91,11 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.get(a, r)
 		return
 	}
+	if e := p.tooMany(a.payload); e != nil {
+		a.verdicts.settle(journal.OutcomeRefused)
+		a.definite(e)
+		return
+	}
 	p.post(a, r)
 }
 

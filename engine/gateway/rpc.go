@@ -23,6 +23,7 @@ const (
 	codeOutcomeUnknown     = -32051 // the request may have been executed
 	codeSessionLimit       = -32052
 	codeRateLimit          = -32053
+	codeSubscriptionLimit  = -32054
 )
 
 // rpcError is a JSON-RPC error object.
@@ -77,5 +78,5 @@ func (p *problem) write(w http.ResponseWriter, id []byte) {
 		h.Set("WWW-Authenticate", p.challenge)
 	}
 	w.WriteHeader(p.status)
-	_, _ = w.Write(body) // the client may be gone: nobody to tell
+	_, _ = w.Write(body) //nolint:gosec // JSON, no page; the client may be gone: nobody to tell
 }

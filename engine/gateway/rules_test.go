@@ -60,12 +60,16 @@ func TestRepeatOrNot(t *testing.T) {
 					r.Body = nopBody(body)
 				}
 				if body := readAll(r); strings.Contains(body, "tools/list") || strings.HasPrefix(body, "[") {
-					seen++
+					if !strings.Contains(body, "dormouse-tools") {
+						seen++
+					}
 					w.Header().Set("Content-Type", "application/json")
 					fmt.Fprint(w, `{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"look","annotations":{"readOnlyHint":true}},{"name":"put","annotations":{"idempotentHint":true}},{"name":"echo","annotations":{"readOnlyHint":false}},{"name":"both","annotations":{"readOnlyHint":true}},{"name":"both"}]}}`)
 				} else {
 					r.Body = nopBody(body)
-					seen++
+					if !strings.Contains(body, "dormouse-ping") {
+						seen++
+					}
 					up.ServeHTTP(w, r)
 				}
 			}))
