@@ -89,6 +89,13 @@ func (l *load) progress(f *fleet, n int) {
 	l.mu.Lock()
 	before := slices.Clone(l.count)
 	l.mu.Unlock()
+	defer func() {
+		if l.t.Failed() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.t.Logf("answers %v, last failures %v", l.count, l.failed[max(0, len(l.failed)-5):])
+		}
+	}()
 	f.await("answers to all clients", func() bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()

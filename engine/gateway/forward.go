@@ -80,6 +80,9 @@ func (g *Gateway) forward(ctx context.Context, a *answer, r *http.Request, owner
 	copyPeer(a.Header(), resp.Header)
 	a.WriteHeader(resp.StatusCode)
 	pour(a, resp.Body)
+	if r.Method == http.MethodGet {
+		a.cut = false // the end of a stream, however it came
+	}
 	return nil
 }
 

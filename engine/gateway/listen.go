@@ -118,8 +118,11 @@ func (p *proxy) get(a *answer, r *http.Request) {
 		case errors.Is(err, errMoved):
 			a.moved = true
 			return
+		case gone(err):
+			a.fail(ctx, err, &p.w.o.Logger)
+			return
 		case err != nil:
-			a.cut = true
+			p.w.later(a, r, p.s.Ref())
 			return
 		}
 	}

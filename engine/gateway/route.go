@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net/http"
 	"time"
 
@@ -15,9 +16,8 @@ import (
 var errMoved = errors.New("the session is served by another replica")
 
 const (
-	routePatience  = 20 * time.Second       // for a request whose session is being taken over
-	cutOffPatience = 2 * time.Second        // for the stream's first word after a silence
-	routePause     = 100 * time.Millisecond // before the next look at a replica that cannot be reached
+	routePatience = 20 * time.Second       // for a request whose session is being taken over
+	routePause    = 100 * time.Millisecond // before the next look at a replica that cannot be reached
 )
 
 // forwarded marks requests that came from another replica: they are not forwarded again.
@@ -35,7 +35,11 @@ func (g *Gateway) wherever(a *answer, r *http.Request, here func()) {
 		here()
 		return
 	}
-	ctx, cancel := context.WithTimeoutCause(r.Context(), routePatience, errNoRoute)
+	patience := routePatience
+	if isForwarded(r) {
+		patience /= 2 // who forwarded it waits, too
+	}
+	ctx, cancel := context.WithTimeoutCause(r.Context(), patience, errNoRoute)
 	defer cancel()
 	for {
 		a.moved = false
@@ -78,10 +82,8 @@ func (g *Gateway) once(ctx context.Context, a *answer, r *http.Request, here fun
 		return g.forward(ctx, a, r, owner, w)
 	}
 	if g.o.Waker.o.Replicas.May() != nil {
-		wait, cancel := context.WithTimeout(ctx, cutOffPatience)
-		defer cancel()
 		a.moved = true // perhaps: it is looked for again
-		return g.o.Waker.o.Replicas.Regain(wait)
+		return g.o.Waker.o.Replicas.Regain(ctx)
 	}
 	here()
 	return nil
@@ -98,14 +100,29 @@ func (g *Gateway) nowhere(a *answer, r *http.Request, err error) {
 		refuse(http.StatusMisdirectedRequest, codeUnavailable, "The session is served by another replica").write(a, nil)
 		return
 	}
-	if r.Method == http.MethodGet && r.Context().Err() == nil && !errors.Is(err, engine.ErrUnknownSession) {
-		a.cut = true // a client that is refused its stream may give its session up; one that is cut off comes back
+	if r.Method == http.MethodGet && r.Context().Err() == nil && !gone(err) {
+		id, _ := sessionOf(r.Header)
+		g.o.Waker.later(a, r, journal.SessionID(id).Ref())
 		return
 	}
 	if err == nil {
 		err = errNoRoute
 	}
 	a.fail(r.Context(), err, &g.o.Logger)
+}
+
+// later answers a GET that cannot be served now with a stream that ends: its client opens another one. One that is
+// refused may give its session up.
+func (w *Waker) later(a *answer, r *http.Request, ref journal.Ref) {
+	a.streams()
+	a.WriteHeader(http.StatusOK)
+	hello := []byte(": later\n\n")
+	at, _ := w.cursors.decode(ref, r.Header.Get(headerLastEventID))
+	if len(at.request) == 0 && r.Header.Get(headerVersion) >= versionNov {
+		at.opening = rand.Uint64() | 1 //nolint:gosec // tells connections apart; nothing secret
+		hello = appendEvent(hello, nil, w.cursors.encode(ref, at), nil, nil)
+	}
+	a.say(hello)
 }
 
 // mayServe says whether b, a binding to a runtime of this process, may still be used: nil, errMoved or ErrCutOff.
