@@ -11,7 +11,7 @@ import (
 	"github.com/dormouse-mcp/dormouse/journal"
 )
 
-// The version bytes of the two forms that are stored; docs/format.md describes both.
+// The version bytes of sealed fields and wrapped keys; docs/format.md describes them.
 const (
 	sealedVersion  = 1
 	wrappedVersion = 1
@@ -22,11 +22,12 @@ type dataKey struct {
 	tenant      journal.TenantID
 	id          journal.KeyID
 	aead        cipher.AEAD
+	ids         cipher.Block // of session IDs
 	fingerprint journal.Fingerprint
 }
 
 func newDataKey(t journal.TenantID, id journal.KeyID, key secret) *dataKey {
-	return &dataKey{tenant: t, id: id, aead: newAEAD(key), fingerprint: fingerprintOf(t, id, key)}
+	return &dataKey{tenant: t, id: id, aead: newAEAD(key), ids: newIDCipher(t, id, key), fingerprint: fingerprintOf(t, id, key)}
 }
 
 // newDataKeyID returns a random ID. A random one, because an erased ID must never come back, and because
@@ -45,8 +46,13 @@ func fingerprintOf(t journal.TenantID, id journal.KeyID, key secret) (f journal.
 	return f
 }
 
-// seal returns version | nonce | ciphertext and tag.
+// seal returns version | nonce | ciphertext and tag, or, of a session ID, what sealID does.
 func (k *dataKey) seal(p journal.Purpose, r journal.Ref, plain []byte) journal.Sealed {
+	if p == journal.PurposeSessionID {
+		if sealed, ok := k.sealID(r, plain); ok {
+			return sealed
+		}
+	}
 	b := make([]byte, 1+nonceSize, 1+nonceSize+len(plain)+tagSize)
 	b[0] = sealedVersion
 	nonce := b[1:]
@@ -55,6 +61,9 @@ func (k *dataKey) seal(p journal.Purpose, r journal.Ref, plain []byte) journal.S
 }
 
 func (k *dataKey) open(p journal.Purpose, r journal.Ref, sealed journal.Sealed) ([]byte, error) {
+	if p == journal.PurposeSessionID && len(sealed) > 1 && (sealed[0] == sealedUUID || sealed[0] == sealedText) {
+		return k.openID(r, sealed)
+	}
 	if len(sealed) < 1+nonceSize+tagSize || sealed[0] != sealedVersion {
 		return nil, fmt.Errorf("%w: no sealed form of version %d", journal.ErrMalformed, sealedVersion)
 	}
