@@ -37,6 +37,7 @@ type Header struct {
 	Last     Instant // the latest
 	Count    uint32  // events inside
 	Refs     RefFilter
+	Alike    bool // created events inside may be written as being like others; see EventPacker
 }
 
 // Batch is a decoded message: what one writer committed together.

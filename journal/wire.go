@@ -8,8 +8,12 @@ package journal
 // the hot path of commit and restore, so it is done here without building a message for each event;
 // the tests hold the result against the generated code, in both directions.
 
-// Version is the first byte of every stored batch.
-const Version = 1
+// The first byte of every stored batch. In version 2 created events may be like others of the batch; batches without
+// such events are still written in version 1.
+const (
+	Version      = 1
+	VersionAlike = 2
+)
 
 // MaxPayload is the most bytes that the events of one batch may take before compression, metadata and
 // sealed bytes together. A message of that size, with its header, passes a NATS server's default
@@ -80,6 +84,9 @@ const (
 	createdTimeout       = 12<<3 | wireVarint
 	createdCreatedAt     = 13<<3 | wireVarint
 	createdLastAccess    = 14<<3 | wireVarint
+	createdLike          = 15<<3 | wireVarint
+	createdAfter         = 16<<3 | wireVarint
+	createdAccessAfter   = 17<<3 | wireVarint
 
 	changedTenant        = 1<<3 | wireBytes
 	changedURLHash       = 2<<3 | wireBytes

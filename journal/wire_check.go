@@ -5,8 +5,8 @@ import (
 	"unicode/utf8"
 )
 
-// check refuses an event that has no wire form.
-func (e *Event) check() error {
+// check refuses an event that has no wire form. The texts of its part need no check if they stood in an event before.
+func (e *Event) check(part bool) error {
 	what := ""
 	switch {
 	case e.Kind == 0 || e.Kind > LastKind:
@@ -17,7 +17,7 @@ func (e *Event) check() error {
 		what = "negative duration"
 	case e.Created != nil && e.Created.Timeout < 0:
 		what = "negative timeout"
-	case !e.text():
+	case !e.text(part):
 		what = "text that is not UTF-8"
 	default:
 		return nil
@@ -40,8 +40,11 @@ func (e *Event) fits() bool {
 }
 
 // text reports whether all texts are UTF-8, as Protobuf wants it.
-func (e *Event) text() bool {
+func (e *Event) text(part bool) bool {
 	ok := utf8.ValidString(e.Call.Method) && utf8.ValidString(e.Call.Tool)
+	if !part {
+		return ok
+	}
 	if c := e.Created; c != nil {
 		ok = ok && utf8.ValidString(c.Label) && utf8.ValidString(string(c.Key)) &&
 			utf8.ValidString(string(c.Principal)) && utf8.ValidString(c.Protocol)

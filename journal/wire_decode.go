@@ -69,6 +69,7 @@ type decoder struct {
 	slab   []Created // made for many at a time; those not used yet
 	slabs  int
 	sizes  sealedSizes
+	times  times
 }
 
 // sealedSizes are the lengths of one event's sealed fields, in the order in which their bytes stand.
@@ -98,7 +99,7 @@ func (d *decoder) next() {
 
 func (d *decoder) event(e *Event) {
 	var kind uint64
-	d.sizes = sealedSizes{}
+	d.sizes, d.times.alike = sealedSizes{}, false
 	e.At = d.batch.First
 	for d.more() {
 		switch tag := d.number(); tag {
@@ -131,10 +132,11 @@ func (d *decoder) event(e *Event) {
 func (d *decoder) eventPart(e *Event, tag uint64) {
 	switch tag {
 	case eventCreated:
-		if e.Created == nil {
+		fresh := e.Created == nil
+		if fresh {
 			e.Created = d.newCreated()
 		}
-		d.created(e.Created)
+		d.created(e.Created, fresh)
 	case eventChanged:
 		if e.Changed == nil {
 			e.Changed = new(Changed)
@@ -166,6 +168,9 @@ func (d *decoder) finish(e *Event, kind uint64) {
 	if e.Created != nil {
 		e.Created.ID = d.take(d.sizes.id)
 		e.Created.Context = d.take(d.sizes.context)
+		if d.times.alike {
+			d.times.set(e)
+		}
 	}
 	if e.Changed != nil {
 		e.Changed.Context = d.take(d.sizes.changed)

@@ -7,16 +7,33 @@ import "fmt"
 // It fails with ErrMalformed when an event has no wire form (see MeasureEvent), and with ErrTooLarge
 // beyond MaxBatchEvents or MaxPayload.
 func AppendEvents(dst []byte, first Instant, events []Event) (meta []byte, sealed int, err error) {
+	w := eventWriter{first: first}
+	return w.append(dst, events)
+}
+
+// eventWriter writes the metadata of one batch.
+type eventWriter struct {
+	first  Instant
+	packer *EventPacker // nil: in the form of version 1
+	alike  bool         // an event was written as being like another one
+}
+
+func (w *eventWriter) append(dst []byte, events []Event) (meta []byte, sealed int, err error) {
 	if len(events) > MaxBatchEvents {
 		return dst, 0, fmt.Errorf("%d events: %w", len(events), ErrTooLarge)
 	}
 	meta = dst
 	for i := range events {
 		e := &events[i]
-		if err := e.check(); err != nil {
+		like := 0
+		if w.packer != nil {
+			like = w.packer.like(events, i)
+		}
+		if err := e.check(like == 0); err != nil {
 			return dst, 0, fmt.Errorf("event %d: %w", i, err)
 		}
-		meta = appendEvent(meta, e, first)
+		w.alike = w.alike || like > 0
+		meta = appendEvent(meta, e, w.first, like)
 		sealed += e.sealedSize()
 		if n := len(meta) - len(dst) + sealed; n > MaxPayload {
 			return dst, 0, fmt.Errorf("event %d: %d bytes of events: %w", i, n, ErrTooLarge)
@@ -60,11 +77,11 @@ func (e *Event) sealedSize() (n int) {
 // not UTF-8, a negative duration), so that one bad event never spoils the batch of others, and with
 // ErrTooLarge when it takes more than MaxBatchBytes.
 func MeasureEvent(e *Event) (int, error) {
-	if err := e.check(); err != nil {
+	if err := e.check(true); err != nil {
 		return 0, err
 	}
 	var buf [1024]byte
-	n := len(appendEvent(buf[:0], e, e.At)) + e.sealedSize()
+	n := len(appendEvent(buf[:0], e, e.At, 0)) + e.sealedSize()
 	// The distance to the batch's first event, and what it adds to the length, are not known yet.
 	n += 1 + 10 + 1
 	if n > MaxBatchBytes {
@@ -73,7 +90,8 @@ func MeasureEvent(e *Event) (int, error) {
 	return n, nil
 }
 
-func appendEvent(b []byte, e *Event, first Instant) []byte {
+// appendEvent appends an event; like says how far before it stands the created event that it is like, if there is one.
+func appendEvent(b []byte, e *Event, first Instant, like int) []byte {
 	b, start := openMessage(b, eventsEvent)
 	b = appendNumber(b, eventKind, uint64(e.Kind))
 	b = append16(b, eventRef, (*[16]byte)(&e.Ref))
@@ -84,7 +102,10 @@ func appendEvent(b []byte, e *Event, first Instant) []byte {
 	b = appendText(b, eventTool, e.Call.Tool)
 	b = appendNumber(b, eventOutcome, uint64(e.Call.Outcome))
 	b = appendNumber(b, eventDuration, uint64(e.Call.Duration.Microseconds()))
-	if e.Created != nil {
+	switch {
+	case like > 0:
+		b = appendAlike(b, e, like)
+	case e.Created != nil:
 		b = appendCreated(b, e.Created)
 	}
 	if e.Changed != nil {

@@ -42,8 +42,10 @@ func FuzzEvents(f *testing.F) {
 		meta, sealed := encode(f, headerOf(one), one)
 		f.Add(uint32(1), meta, sealed)
 	}
+	meta, sealed = encodeAlike(f, alikeEvents())
+	f.Add(uint32(len(alikeEvents())), meta, sealed)
 	f.Fuzz(func(t *testing.T, count uint32, meta, sealed []byte) {
-		h := &journal.Header{Number: 1, First: 1 << 40, Last: math.MaxInt64, Count: count}
+		h := &journal.Header{Number: 1, First: 1 << 40, Last: math.MaxInt64, Count: count, Alike: true}
 		b, err := journal.DecodeEvents(h, meta, sealed)
 		if err != nil {
 			return

@@ -16,9 +16,12 @@ import (
 
 var update = flag.Bool("update", false, "write the golden file of the current events; never touches older ones")
 
-// current is the golden file that -update writes. Raise its number when journaltest.OneOfEach grows: files that a
+// current and currentAlike are the golden files that -update writes, one for each version. Raise their numbers when journaltest.OneOfEach grows: files that a
 // release has written stay for ever, and must stay readable.
-const current = "v1-001.txtar"
+const (
+	current      = "v1-001.txtar"
+	currentAlike = "v2-001.txtar"
+)
 
 func wrapped(b []byte) []byte {
 	s := hex.EncodeToString(b)
@@ -58,22 +61,45 @@ func golden() *txtar.Archive {
 	}
 }
 
-func TestGoldenWritten(t *testing.T) {
-	path := filepath.Join("testdata", "wire", current)
-	if *update {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, txtar.Format(golden()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
+// goldenAlike is golden for version 2.
+func goldenAlike() *txtar.Archive {
+	events := alikeEvents()
+	h := headerOf(events)
+	var p journal.EventPacker
+	meta, _, alike, err := p.Append(nil, h.First, events)
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
-	if got := txtar.Format(golden()); string(got) != string(want) {
-		t.Fatalf("this release writes other bytes than %s:\n%s", path, got)
+	h.Alike = alike
+	return &txtar.Archive{
+		Comment: []byte("A header, the metadata and the sealed bytes of a batch whose created events are like one another.\n"),
+		Files: []txtar.File{
+			{Name: "header.hex", Data: wrapped(journal.AppendHeader(nil, h))},
+			{Name: "meta.hex", Data: wrapped(meta)},
+			{Name: "sealed.hex", Data: wrapped(journal.AppendSealed(nil, events))},
+			{Name: "batch.txt", Data: []byte(journaltest.Dump(&journal.Batch{Header: *h, Events: events}))},
+		},
+	}
+}
+
+func TestGoldenWritten(t *testing.T) {
+	for name, a := range map[string]*txtar.Archive{current: golden(), currentAlike: goldenAlike()} {
+		path := filepath.Join("testdata", "wire", name)
+		if *update {
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, txtar.Format(a), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := txtar.Format(a); string(got) != string(want) {
+			t.Fatalf("this release writes other bytes than %s:\n%s", path, got)
+		}
 	}
 }
 

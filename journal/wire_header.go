@@ -8,7 +8,11 @@ import (
 // AppendHeader appends the readable part of a stored message to dst: the version byte, the header's length
 // and the header.
 func AppendHeader(dst []byte, h *Header) []byte {
-	dst, start := openMessage(dst, Version) // framed like a field, with the version in the tag's place
+	version := byte(Version)
+	if h.Alike {
+		version = VersionAlike
+	}
+	dst, start := openMessage(dst, version) // framed like a field, with the version in the tag's place
 	dst = append16(dst, headerJournal, (*[16]byte)(&h.Journal))
 	dst = appendText(dst, headerKey, h.Key)
 	dst = append16(dst, headerWriter, (*[16]byte)(&h.Writer))
@@ -29,9 +33,10 @@ func ParseHeader(data []byte) (h Header, sealedAt int, err error) {
 	if len(data) == 0 {
 		return h, 0, fmt.Errorf("batch: %w: no bytes", ErrMalformed)
 	}
-	if data[0] != Version {
-		return h, 0, fmt.Errorf("batch: %w: version %d, this release reads version %d", ErrMalformed, data[0], Version)
+	if data[0] != Version && data[0] != VersionAlike {
+		return h, 0, fmt.Errorf("batch: %w: version %d, this release reads versions %d and %d", ErrMalformed, data[0], Version, VersionAlike)
 	}
+	h.Alike = data[0] == VersionAlike
 	size, n := binary.Uvarint(data[1:])
 	if n <= 0 || size > maxHeader || size > uint64(len(data)-1-n) {
 		return h, 0, fmt.Errorf("batch: %w: length of the header", ErrMalformed)

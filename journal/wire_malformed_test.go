@@ -33,7 +33,7 @@ func TestHeaderMalformed(t *testing.T) {
 	for name, data := range map[string][]byte{
 		"nothing":               nil,
 		"version alone":         {journal.Version},
-		"another version":       append([]byte{2}, frame(func(*journalpb.Header) {})[1:]...),
+		"another version":       append([]byte{3}, frame(func(*journalpb.Header) {})[1:]...),
 		"length beyond the end": {journal.Version, 10, 1, 2},
 		"huge length":           append([]byte{journal.Version}, protowire.AppendVarint(nil, math.MaxUint64)...),
 		"endless length":        append([]byte{journal.Version}, bytes.Repeat([]byte{0xff}, 20)...),

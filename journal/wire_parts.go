@@ -5,8 +5,13 @@ import (
 	"time"
 )
 
-func (d *decoder) created(c *Created) {
+func (d *decoder) created(c *Created, fresh bool) {
 	defer d.leave(d.enter())
+	if fresh && d.more() && d.b[d.i] == createdLike {
+		d.i++
+		d.alike(c)
+		return
+	}
 	for d.more() {
 		switch tag := d.number(); tag {
 		case createdSource:
@@ -37,6 +42,8 @@ func (d *decoder) created(c *Created) {
 			c.CreatedAt = Instant(d.number())
 		case createdLastAccess:
 			c.LastAccess = Instant(d.number())
+		case createdLike:
+			d.fail("like another event behind other fields")
 		default:
 			d.skip(tag)
 		}

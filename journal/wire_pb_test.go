@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/dormouse-mcp/dormouse/journal"
 	"github.com/dormouse-mcp/dormouse/journal/journalpb"
 )
@@ -84,6 +86,18 @@ func eventsFromPB(first journal.Instant, m *journalpb.Events, sealed []byte) []j
 	}
 	events := make([]journal.Event, len(m.GetEvents()))
 	for i, p := range m.GetEvents() {
+		if c := p.GetCreated(); c.GetLike() > 0 {
+			o := m.GetEvents()[i-int(c.GetLike())].GetCreated()
+			c = proto.CloneOf(c)
+			proto.Merge(c, &journalpb.Created{
+				Source: o.Source, IdSealed: o.IdSealed, ContextSealed: o.ContextSealed, Tenant: o.Tenant, Label: o.Label,
+				Key: o.Key, Fingerprint: o.Fingerprint, UrlHash: o.UrlHash, Principal: o.Principal,
+				Initialize: o.Initialize, Protocol: o.Protocol, Timeout: o.Timeout,
+			})
+			c.CreatedAt = int64(first) + p.GetAt() + c.GetCreatedAfter()
+			c.LastAccess = c.CreatedAt + c.GetAccessAfter()
+			p.Created = c
+		}
 		events[i] = eventFromPB(first, p, take)
 		take(p.GetLaterSealed())
 	}

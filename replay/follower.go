@@ -151,8 +151,9 @@ func (r *restorer) finish() error {
 func (f *Follower) open(m journal.Message) opened {
 	if f.o.Own != nil {
 		if h, _, err := journal.ParseHeader(m.Data); err == nil {
-			if events, ok := f.o.Own(h.Writer, h.Number, m.Data); ok {
-				return opened{message: m, digest: journal.DigestOf(m.Data), batch: &journal.Batch{Header: h, Events: events}}
+			digest := journal.DigestOf(m.Data)
+			if events, ok := f.o.Own(h.Writer, h.Number, digest); ok {
+				return opened{message: m, digest: digest, batch: &journal.Batch{Header: h, Events: events}}
 			}
 		}
 	}

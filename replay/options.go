@@ -35,7 +35,7 @@ type FollowOptions struct {
 
 	// Own, if not nil, gives the events of a batch that this process wrote itself, so that they need not
 	// be opened again. It is asked at the tail only. *commit.Committer's Recent fits.
-	Own func(w journal.WriterID, number uint64, data []byte) ([]journal.Event, bool)
+	Own func(w journal.WriterID, number uint64, digest journal.Digest) ([]journal.Event, bool)
 
 	// Seen, if not nil, is told of each batch that was folded after the restore, in order. It must be quick and keep
 	// nothing of it.

@@ -18,8 +18,8 @@ func TestOwnBatchesFoldAsStoredOnes(t *testing.T) {
 	stream, keys, writer := memory.New(), seal.GenerateKeyring(), journal.NewWriterID()
 	var committer *commit.Committer
 	taken := 0
-	own := func(w journal.WriterID, number uint64, data []byte) ([]journal.Event, bool) {
-		events, ok := committer.Recent(w, number, data)
+	own := func(w journal.WriterID, number uint64, digest journal.Digest) ([]journal.Event, bool) {
+		events, ok := committer.Recent(w, number, digest)
 		if ok {
 			taken++
 		}

@@ -207,13 +207,13 @@ func (c *Committer) dropped(superseded, lost int) {
 }
 
 // Recent returns the events of one of this writer's own batches, so that who reads it back from the stream
-// need not open it, and forgets them. data must be what was published, byte for byte. False: not ours, not
-// known any more, or taken already.
-func (c *Committer) Recent(w journal.WriterID, number uint64, data []byte) ([]journal.Event, bool) {
+// need not open it, and forgets them. digest must be that of what was published. False: not ours, not known any
+// more, or taken already.
+func (c *Committer) Recent(w journal.WriterID, number uint64, digest journal.Digest) ([]journal.Event, bool) {
 	if w != c.o.Writer {
 		return nil, false
 	}
-	return c.recent.take(number, data)
+	return c.recent.take(number, digest)
 }
 
 // Close refuses new events with journal.ErrClosed, stores those that wait, and ends the committer. If ctx

@@ -234,7 +234,7 @@ func TestRecentGivesOwnBatchesOnce(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			events, ok := r.Recent(w, n, m.Data)
+			events, ok := r.Recent(w, n, journal.DigestOf(m.Data))
 			return ok && len(events) == 1 && events[0].Call.Number == 3
 		}
 		if take(journal.NewWriterID(), 4) || take(r.writer, 3) || take(r.writer, 1) {

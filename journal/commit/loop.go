@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/dormouse-mcp/dormouse/journal"
@@ -193,14 +194,15 @@ func (c *Committer) commit(ctx context.Context, b *batch) error {
 	if err := c.encode(b); err != nil {
 		return c.refused(ctx, b, err)
 	}
-	c.recent.put(b.header.Number, b.data, b.events, b.size)
 	digest := digestOf(b.data)
+	c.recent.put(kept{number: b.header.Number, digest: digest, events: b.events, size: b.size})
 	seq, err := c.store(ctx, b)
 	previous := digest()
 	switch {
 	case err == nil:
 		c.previous = previous
 		c.committed(b, seq)
+		c.recycleMessage(b)
 		return nil
 	case errors.Is(err, journal.ErrUnavailable):
 		c.unavailable(b, err)
@@ -219,12 +221,19 @@ func (c *Committer) commit(ctx context.Context, b *batch) error {
 // digestOf returns what gives the digest of a message. That of a large one is made meanwhile, beside the
 // publish, which mostly waits for the disk; callers would wait for it otherwise.
 func digestOf(data []byte) func() journal.Digest {
-	if len(data) < largeMessage {
-		return func() journal.Digest { return journal.DigestOf(data) }
+	digest := sync.OnceValue(func() journal.Digest { return journal.DigestOf(data) })
+	if len(data) >= largeMessage {
+		go digest()
 	}
-	made := make(chan journal.Digest, 1)
-	go func() { made <- journal.DigestOf(data) }()
-	return func() journal.Digest { return <-made }
+	return digest
+}
+
+// recycleMessage gives the memory of a stored message back.
+func (c *Committer) recycleMessage(b *batch) {
+	if r, ok := c.o.Encoder.(Recycler); ok {
+		r.Recycle(b.data)
+		b.data = nil
+	}
 }
 
 func (c *Committer) encode(b *batch) error {

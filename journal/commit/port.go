@@ -10,7 +10,7 @@ import (
 // journal/journaltest holds the laws that both obey. Safe for concurrent use.
 type Port interface {
 	// Publish stores data as the next message on w's subject, provided that the last message there has
-	// sequence expected (zero: there is none), and returns once it is durable.
+	// sequence expected (zero: there is none), and returns once it is durable. It does not keep data.
 	//
 	// Errors: journal.ErrConflict (the last one differs; nothing stored), journal.ErrUnavailable (surely
 	// nothing stored). After any other error, a timeout above all, data may or may not be stored, now
@@ -29,4 +29,12 @@ type Port interface {
 // and Refs. *seal.BatchSealer implements it. The committer never calls it concurrently.
 type Encoder interface {
 	Encode(h *journal.Header, events []journal.Event) ([]byte, error)
+}
+
+// Recycler is an Encoder that uses the memory of messages again once they are stored.
+type Recycler interface {
+	Encoder
+
+	// Recycle gives back what Encode returned. Nobody reads it any more.
+	Recycle(data []byte)
 }

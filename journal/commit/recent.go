@@ -1,7 +1,6 @@
 package commit
 
 import (
-	"bytes"
 	"sync"
 
 	"github.com/dormouse-mcp/dormouse/journal"
@@ -18,18 +17,17 @@ type recent struct {
 
 type kept struct {
 	number uint64
-	data   []byte
+	digest func() journal.Digest
 	events []journal.Event
 	size   int
 }
 
-func (r *recent) put(number uint64, data []byte, events []journal.Event, size int) {
+func (r *recent) put(k kept) {
 	if r.maxBatches < 0 {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	k := kept{number: number, data: data, events: events, size: size + len(data)}
 	r.batches = append(r.batches, k)
 	r.bytes += k.size
 	for len(r.batches) > r.maxBatches || r.bytes > r.maxBytes && len(r.batches) > 0 {
@@ -37,14 +35,14 @@ func (r *recent) put(number uint64, data []byte, events []journal.Event, size in
 	}
 }
 
-func (r *recent) take(number uint64, data []byte) ([]journal.Event, bool) {
+func (r *recent) take(number uint64, digest journal.Digest) ([]journal.Event, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i := range r.batches {
 		if r.batches[i].number != number {
 			continue
 		}
-		if !bytes.Equal(r.batches[i].data, data) {
+		if r.batches[i].digest() != digest {
 			return nil, false
 		}
 		events := r.batches[i].events

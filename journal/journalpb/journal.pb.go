@@ -381,6 +381,12 @@ type Created struct {
 	Timeout       uint64                 `protobuf:"varint,12,opt,name=timeout,proto3" json:"timeout,omitempty"` // milliseconds
 	CreatedAt     int64                  `protobuf:"varint,13,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	LastAccess    int64                  `protobuf:"varint,14,opt,name=last_access,json=lastAccess,proto3" json:"last_access,omitempty"`
+	// Version 2: fields 1 to 12 are those of the created event that stands so many events before this one. Then it is
+	// the first field, 1 to 14 are absent, and the times are distances: created_at from the event's time, last_access
+	// from created_at.
+	Like          uint32 `protobuf:"varint,15,opt,name=like,proto3" json:"like,omitempty"`
+	CreatedAfter  int64  `protobuf:"zigzag64,16,opt,name=created_after,json=createdAfter,proto3" json:"created_after,omitempty"`
+	AccessAfter   int64  `protobuf:"zigzag64,17,opt,name=access_after,json=accessAfter,proto3" json:"access_after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -509,6 +515,27 @@ func (x *Created) GetCreatedAt() int64 {
 func (x *Created) GetLastAccess() int64 {
 	if x != nil {
 		return x.LastAccess
+	}
+	return 0
+}
+
+func (x *Created) GetLike() uint32 {
+	if x != nil {
+		return x.Like
+	}
+	return 0
+}
+
+func (x *Created) GetCreatedAfter() int64 {
+	if x != nil {
+		return x.CreatedAfter
+	}
+	return 0
+}
+
+func (x *Created) GetAccessAfter() int64 {
+	if x != nil {
+		return x.AccessAfter
 	}
 	return 0
 }
@@ -851,7 +878,7 @@ const file_journal_proto_rawDesc = "" +
 	"\x05basis\x18\r \x01(\x03R\x05basis\x12\x16\n" +
 	"\x06reason\x18\x0e \x01(\rR\x06reason\x12-\n" +
 	"\x04note\x18\x0f \x01(\v2\x19.dormouse.journal.v1.NoteR\x04note\x12!\n" +
-	"\flater_sealed\x18\x10 \x01(\rR\vlaterSealed\"\x96\x03\n" +
+	"\flater_sealed\x18\x10 \x01(\rR\vlaterSealed\"\xf2\x03\n" +
 	"\aCreated\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\rR\x06source\x12\x1b\n" +
 	"\tid_sealed\x18\x02 \x01(\rR\bidSealed\x12%\n" +
@@ -871,7 +898,10 @@ const file_journal_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\r \x01(\x03R\tcreatedAt\x12\x1f\n" +
 	"\vlast_access\x18\x0e \x01(\x03R\n" +
-	"lastAccess\"\xd2\x02\n" +
+	"lastAccess\x12\x12\n" +
+	"\x04like\x18\x0f \x01(\rR\x04like\x12#\n" +
+	"\rcreated_after\x18\x10 \x01(\x12R\fcreatedAfter\x12!\n" +
+	"\faccess_after\x18\x11 \x01(\x12R\vaccessAfter\"\xd2\x02\n" +
 	"\aChanged\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\fR\x06tenant\x12\x19\n" +
 	"\burl_hash\x18\x02 \x01(\fR\aurlHash\x12%\n" +

@@ -335,6 +335,25 @@ func (m *Created) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.AccessAfter != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64((uint64(m.AccessAfter)<<1)^uint64((m.AccessAfter>>63))))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0x88
+	}
+	if m.CreatedAfter != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64((uint64(m.CreatedAfter)<<1)^uint64((m.CreatedAfter>>63))))
+		i--
+		dAtA[i] = 0x1
+		i--
+		dAtA[i] = 0x80
+	}
+	if m.Like != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Like))
+		i--
+		dAtA[i] = 0x78
+	}
 	if m.LastAccess != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.LastAccess))
 		i--
@@ -870,6 +889,15 @@ func (m *Created) SizeVT() (n int) {
 	}
 	if m.LastAccess != 0 {
 		n += 1 + protohelpers.SizeOfVarint(uint64(m.LastAccess))
+	}
+	if m.Like != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.Like))
+	}
+	if m.CreatedAfter != 0 {
+		n += 2 + protohelpers.SizeOfZigzag(uint64(m.CreatedAfter))
+	}
+	if m.AccessAfter != 0 {
+		n += 2 + protohelpers.SizeOfZigzag(uint64(m.AccessAfter))
 	}
 	n += len(m.unknownFields)
 	return n
@@ -2305,6 +2333,67 @@ func (m *Created) UnmarshalVTUnsafe(dAtA []byte) error {
 					break
 				}
 			}
+		case 15:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Like", wireType)
+			}
+			m.Like = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Like |= uint32(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 16:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field CreatedAfter", wireType)
+			}
+			var v uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			v = (v >> 1) ^ uint64((int64(v&1)<<63)>>63)
+			m.CreatedAfter = int64(v)
+		case 17:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field AccessAfter", wireType)
+			}
+			var v uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			v = (v >> 1) ^ uint64((int64(v&1)<<63)>>63)
+			m.AccessAfter = int64(v)
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

@@ -56,7 +56,9 @@ func OneOfEach() []journal.Event {
 // Dump tells a batch for people, and for comparison: pointers are followed, names are hexadecimal.
 func Dump(b *journal.Batch) string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "%+v unknown:%d\n", b.Header, b.Unknown)
+	header := fmt.Sprintf("%+v", b.Header)
+	header = strings.Replace(header, " Alike:false", "", 1) // as it was before there was such a thing
+	fmt.Fprintf(&s, "%s unknown:%d\n", header, b.Unknown)
 	for _, e := range b.Events {
 		fmt.Fprintf(&s, "%s %s %s epoch:%d call:%+v basis:%s %s\n", e.Kind, e.Ref, e.At, e.Epoch, e.Call, e.Basis, e.Reason)
 		if c := e.Created; c != nil {

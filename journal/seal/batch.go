@@ -22,6 +22,9 @@ const (
 	headerRoom = 256
 
 	batchInfo = "dormouse batch key v1"
+
+	// maxSpare is how many messages' memory a sealer keeps. A committer has one in flight.
+	maxSpare = 2
 )
 
 func newAEAD(key secret) cipher.AEAD {
@@ -54,6 +57,7 @@ type BatchSealer struct {
 	key    journal.KeyID
 	aead   cipher.AEAD
 	packer packer
+	spare  [][]byte // messages' memory, to be used again
 }
 
 // NewBatchSealer returns a sealer under the keyring's current journal key. Its error is
@@ -84,8 +88,8 @@ func (s *BatchSealer) Use(k *Keyring) error {
 	return nil
 }
 
-// Encode returns the message to store: a fresh slice that nobody changes afterwards. It sets the header's
-// Key, First, Last, Count and Refs; the rest is the caller's. It fails with journal.ErrMalformed or
+// Encode returns the message to store: a slice that nobody changes before it is given to Recycle. It sets the header's
+// Key, First, Last, Count, Refs and Alike; the rest is the caller's. It fails with journal.ErrMalformed or
 // journal.ErrTooLarge as journal.AppendEvents does.
 func (s *BatchSealer) Encode(h *journal.Header, events []journal.Event) ([]byte, error) {
 	s.mu.Lock()
@@ -99,7 +103,8 @@ func (s *BatchSealer) Encode(h *journal.Header, events []journal.Event) ([]byte,
 	if err != nil {
 		return nil, fmt.Errorf("seal batch %d: %w", h.Number, err)
 	}
-	msg := make([]byte, 0, headerRoom+len(h.Key)+len(h.Refs)+nonceSize+binary.MaxVarintLen64+len(meta.data)+meta.sealed+tagSize)
+	h.Alike = meta.alike
+	msg := s.room(headerRoom + len(h.Key) + len(h.Refs) + nonceSize + binary.MaxVarintLen64 + len(meta.data) + meta.sealed + tagSize)
 	msg = journal.AppendHeader(msg, h)
 	at := len(msg)
 	msg = msg[:at+nonceSize]
@@ -109,6 +114,27 @@ func (s *BatchSealer) Encode(h *journal.Header, events []journal.Event) ([]byte,
 	msg = journal.AppendSealed(msg, events)
 	header, nonce, plain := msg[:at], msg[at:at+nonceSize], msg[at+nonceSize:]
 	return s.aead.Seal(msg[:at+nonceSize], nonce, plain, header), nil
+}
+
+// Recycle gives back a message that Encode returned, and that nobody will read any more. It need not be called.
+func (s *BatchSealer) Recycle(msg []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.spare) < maxSpare {
+		s.spare = append(s.spare, msg[:0])
+	}
+}
+
+// room returns an empty slice of at least that capacity. The lock is held.
+func (s *BatchSealer) room(n int) []byte {
+	if last := len(s.spare) - 1; last >= 0 {
+		msg := s.spare[last]
+		s.spare = s.spare[:last]
+		if cap(msg) >= n {
+			return msg
+		}
+	}
+	return make([]byte, 0, n+n/8) // a bit more: the next batch may be larger
 }
 
 func span(events []journal.Event) (first, last journal.Instant) {

@@ -87,6 +87,7 @@ func TestEncodeSetsTheHeader(t *testing.T) {
 	}
 	want := *header()
 	want.Key, want.First, want.Last, want.Count, want.Refs = "j1", 10, 2000, 5, journal.MakeRefFilter(events)
+	want.Alike = true
 	if !reflect.DeepEqual(*h, want) {
 		t.Fatalf("got %+v, want %+v", *h, want)
 	}
@@ -217,6 +218,26 @@ func TestMessagesAreNeverChanged(t *testing.T) {
 		if sha256.Sum256(messages[i]) != digests[i] {
 			t.Fatalf("message %d was changed by a later one", i)
 		}
+	}
+}
+
+// A message's memory is used again once it was given back, and not before.
+func TestRecycle(t *testing.T) {
+	k := seal.GenerateKeyring()
+	s, o := sealer(t, k), seal.NewBatchOpener(k)
+	for n := range 50 {
+		kept, given := encode(t, s, batchOf(1+n%7)), encode(t, s, batchOf(3))
+		digest := sha256.Sum256(kept)
+		s.Recycle(given)
+		again := encode(t, s, batchOf(1+n%5))
+		if sha256.Sum256(kept) != digest {
+			t.Fatal("a message was changed that was not given back")
+		}
+		if b, err := o.Open(again); err != nil || len(b.Events) != 1+n%5 {
+			t.Fatal(err)
+		}
+		s.Recycle(kept)
+		s.Recycle(again)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"encoding/hex"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -171,10 +172,31 @@ func TestFormatPage(t *testing.T) {
 		}
 	}
 
+	var third journalpb.Events
+	if err := proto.Unmarshal(p.hex(t, "alike"), &third); err != nil || third.GetEvents()[0].GetCreated().GetLike() != 2 {
+		t.Fatal(&third, err)
+	}
+
 	leaf1 := sum([]byte{0}, sum(msg))
 	p.is(t, "digest-1", sum(msg))
 	p.is(t, "root-1", leaf1)
 	p.is(t, "root-2", sum([]byte{1}, leaf1, sum([]byte{0}, sum(p.hex(t, "message-2")))))
+}
+
+// This release reads the page's third event, which is like the first.
+func TestFormatPageAlike(t *testing.T) {
+	p := formatPage(t)
+	h := &journal.Header{Number: 1, First: 1000, Last: 1250, Count: 3, Alike: true}
+	sealed := bytes.Repeat(append(p.hex(t, "sealed-id"), p.hex(t, "sealed-context")...), 2)
+	b, err := journal.DecodeEvents(h, append(p.hex(t, "metadata"), p.hex(t, "alike")...), sealed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := *b.Events[0].Created
+	want.CreatedAt, want.LastAccess = 1200, 1200
+	if got := b.Events[2]; got.At != 1200 || !reflect.DeepEqual(*got.Created, want) {
+		t.Fatalf("%+v %+v", got, got.Created)
+	}
 }
 
 // This release reads the page's messages and keys as the page says.

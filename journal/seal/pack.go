@@ -15,6 +15,7 @@ const minCompress = 512
 // packer makes and compresses the metadata of events. Its memory is kept from batch to batch.
 type packer struct {
 	zstd  *zstd.Encoder
+	event journal.EventPacker
 	meta  []byte
 	frame []byte
 }
@@ -34,12 +35,13 @@ func newPacker() (packer, error) {
 type packed struct {
 	data       []byte // good until the next batch
 	compressed bool
+	alike      bool
 	sealed     int // bytes that stand behind it
 }
 
 // pack packs the events' metadata, compressed if that makes it smaller.
 func (p *packer) pack(first journal.Instant, events []journal.Event) (packed, error) {
-	meta, sealed, err := journal.AppendEvents(p.meta[:0], first, events)
+	meta, sealed, alike, err := p.event.Append(p.meta[:0], first, events)
 	if err != nil {
 		return packed{}, err
 	}
@@ -47,10 +49,10 @@ func (p *packer) pack(first journal.Instant, events []journal.Event) (packed, er
 	if len(meta) >= minCompress {
 		p.frame = p.zstd.EncodeAll(meta, p.frame[:0])
 		if len(p.frame) < len(meta) {
-			return packed{data: p.frame, compressed: true, sealed: sealed}, nil
+			return packed{data: p.frame, compressed: true, alike: alike, sealed: sealed}, nil
 		}
 	}
-	return packed{data: meta, sealed: sealed}, nil
+	return packed{data: meta, alike: alike, sealed: sealed}, nil
 }
 
 // length is what stands before the metadata: its size, and in the lowest bit whether it is compressed.

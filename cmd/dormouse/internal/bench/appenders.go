@@ -46,8 +46,12 @@ func openDormouse(ctx context.Context, s *scratch, prefix string, basis func() j
 	if err != nil {
 		return nil, err
 	}
+	keep := 0 // the default
+	if basis == nil {
+		keep = -1 // for a follower, which is not there
+	}
 	d.committer, err = commit.New(commit.Options{ //nolint:contextcheck // it outlives the call and is closed
-		Port: d.journal, Encoder: sealer, Journal: d.journal.ID(), Writer: w, Basis: basis,
+		Port: d.journal, Encoder: sealer, Journal: d.journal.ID(), Writer: w, Basis: basis, KeepBatches: keep,
 	})
 	return d, err
 }

@@ -3,6 +3,8 @@ package bench
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
+	"errors"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -32,12 +34,15 @@ func (e *plainEvents) event() []byte {
 	return e.noise[at : at+sealedBytes]
 }
 
-// bare is the ceiling: group commit of as many bytes an event, and nothing else. What waits when a publish
-// returns goes out with the next one; like the committer, it lets others run before it goes.
+// bare is the ceiling: group commit of the same events, and nothing else. What waits when a publish returns goes
+// out with the next one; like the committer, it lets others run before it goes, and heeds its callers'
+// contexts. Of an event it packs what is in no other, the time, the ref and the two sealed fields, as if the rest
+// could be left out for nothing: 314 bytes, a few less than Dormouse stores for it.
 type bare struct {
 	inProcess
-	*plainEvents
 
+	events  []journal.Event
+	next    atomic.Int64
 	client  js.JetStream
 	subject string
 	calls   sync.Pool // of chan error
@@ -46,11 +51,17 @@ type bare struct {
 	done chan struct{}
 
 	mu           sync.Mutex
-	waiting      []chan error
+	waiting      []packed
 	payload      []byte
-	spare        []chan error // the slices of the batch that is out
+	spare        []packed // the slices of the batch that is out
 	sparePayload []byte
 	closing      bool
+}
+
+// packed is an event in the payload.
+type packed struct {
+	done chan error
+	end  int // where it ends
 }
 
 func openBare(ctx context.Context, s *scratch, _ int) (appender, error) {
@@ -58,8 +69,16 @@ func openBare(ctx context.Context, s *scratch, _ int) (appender, error) {
 	if err != nil {
 		return nil, err
 	}
+	d, err := openDormouse(ctx, s, "bareevents", nil)
+	if err != nil {
+		return nil, err
+	}
+	events, err := d.pool(ctx)
+	if err := errors.Join(err, d.close(ctx)); err != nil {
+		return nil, err
+	}
 	b := &bare{
-		plainEvents: newPlainEvents(), client: client, subject: subject,
+		events: events, client: client, subject: subject,
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	b.calls.New = func() any { return make(chan error, 1) }
@@ -67,17 +86,28 @@ func openBare(ctx context.Context, s *scratch, _ int) (appender, error) {
 	return b, nil
 }
 
-func (b *bare) append(context.Context, int) (int, error) {
-	event := b.event()
+func (b *bare) append(ctx context.Context, _ int) (int, error) {
+	event := b.events[b.next.Add(1)%poolSize]
 	done := b.calls.Get().(chan error)
 	b.mu.Lock()
-	b.payload = append(b.payload, event...)
-	b.waiting = append(b.waiting, done)
+	b.payload = pack(b.payload, &event)
+	b.waiting = append(b.waiting, packed{done, len(b.payload)})
 	b.mu.Unlock()
 	b.rouse()
-	err := <-done
-	b.calls.Put(done)
-	return 1, err
+	select {
+	case err := <-done:
+		b.calls.Put(done)
+		return 1, err
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	}
+}
+
+func pack(b []byte, e *journal.Event) []byte {
+	b = binary.LittleEndian.AppendUint32(b, uint32(e.At))
+	b = append(b, e.Ref[:]...)
+	b = append(b, e.Created.ID...)
+	return append(b, e.Created.Context...)
 }
 
 func (b *bare) rouse() {
@@ -98,8 +128,8 @@ func (b *bare) run(ctx context.Context) {
 		switch {
 		case len(waiting) > 0:
 			_, err := b.client.Publish(ctx, b.subject, payload)
-			for _, done := range waiting {
-				done <- err
+			for _, w := range waiting {
+				w.done <- err
 			}
 			crowd = len(waiting)
 		case closing:
@@ -121,12 +151,19 @@ func (b *bare) yield() {
 }
 
 // take returns what waits, as much as fits in one batch. It is good until the call after the next one.
-func (b *bare) take() (waiting []chan error, payload []byte, closing bool) {
+func (b *bare) take() (waiting []packed, payload []byte, closing bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := min(len(b.waiting), journal.MaxBatchEvents)
-	waiting, payload = b.waiting[:n], b.payload[:n*sealedBytes]
-	rest, restPayload := append(b.spare[:0], b.waiting[n:]...), append(b.sparePayload[:0], b.payload[n*sealedBytes:]...)
+	end := 0
+	if n > 0 {
+		end = b.waiting[n-1].end
+	}
+	waiting, payload = b.waiting[:n], b.payload[:end]
+	rest, restPayload := append(b.spare[:0], b.waiting[n:]...), append(b.sparePayload[:0], b.payload[end:]...)
+	for i := range rest {
+		rest[i].end -= end
+	}
 	b.spare, b.sparePayload = b.waiting, b.payload
 	b.waiting, b.payload = rest, restPayload
 	return waiting, payload, b.closing
