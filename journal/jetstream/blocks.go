@@ -83,7 +83,10 @@ func (e *BlockError) loses() bool {
 	return slices.ContainsFunc(e.Faults, func(f BlockFault) bool { return f.loses() })
 }
 
-func (f *BlockFault) loses() bool { return f.After != f.Before+1 && !f.gone }
+// A snapshot can be made again: a damaged one is passed over, and where nothing else has what it holds, the restore fails.
+func (f *BlockFault) loses() bool {
+	return f.After != f.Before+1 && !f.gone && !strings.HasSuffix(f.Stream, "_SNAPSHOTS")
+}
 
 // Is makes it journal.ErrDamaged.
 func (e *BlockError) Is(target error) bool { return target == journal.ErrDamaged }

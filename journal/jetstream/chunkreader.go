@@ -16,6 +16,7 @@ type chunkReader struct {
 
 	mu      sync.Mutex // held while fn runs
 	stopped bool
+	after   journal.Seq      // the last message that was passed on
 	parts   map[int][][]byte // of chunks that are not complete yet
 }
 
@@ -31,6 +32,15 @@ func (r *chunkReader) stop(err error) error {
 	return err
 }
 
+// position returns the last message that was passed on, unless one is being passed on just now.
+func (r *chunkReader) position() (after journal.Seq, idle bool) {
+	if !r.mu.TryLock() {
+		return 0, false
+	}
+	defer r.mu.Unlock()
+	return r.after, true
+}
+
 // handle runs on the subscription's goroutine.
 func (r *chunkReader) handle(m js.Msg) {
 	r.mu.Lock()
@@ -42,6 +52,7 @@ func (r *chunkReader) handle(m js.Msg) {
 	if err != nil {
 		err = fmt.Errorf("%w: %w", errBroken, err)
 	} else {
+		r.after = journal.Seq(meta.Sequence.Stream)
 		err = r.pass(m)
 	}
 	if err != nil || meta.NumPending == 0 {

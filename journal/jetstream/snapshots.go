@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	js "github.com/nats-io/nats.go/jetstream"
@@ -192,14 +193,45 @@ func (s *Snapshots) read(ctx context.Context, id journal.SnapshotID, fn func(dat
 	if err != nil {
 		return fmt.Errorf("%w: %w", errBroken, err)
 	}
-	select {
-	case <-ctx.Done():
-		err = context.Cause(ctx)
-	case err = <-r.end:
-		r.end <- err
-	case err = <-broken:
-		err = fmt.Errorf("%w: %w", errBroken, err)
-	}
+	err = s.await(ctx, r, s.chunks(id), broken)
 	sub.Stop()
 	return r.stop(err)
+}
+
+// await waits for the end of a read. The server delivers no message that is damaged, and if it was the last one, says
+// nothing more: where it has none behind what was read, that is all there is.
+func (s *Snapshots) await(ctx context.Context, r *chunkReader, subject string, broken <-chan error) error {
+	ticker := time.NewTicker(stuckAfter)
+	defer ticker.Stop()
+	var before journal.Seq
+	var since time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case err := <-r.end:
+			r.end <- err
+			return err
+		case err := <-broken:
+			return fmt.Errorf("%w: %w", errBroken, err)
+		case <-ticker.C:
+		}
+		now, idle := r.position()
+		switch {
+		case !idle || now != before || !s.missing(ctx, subject, now):
+			before, since = now, time.Time{}
+		case since.IsZero():
+			since = time.Now()
+		case time.Since(since) >= s.j.patience():
+			return nil
+		}
+	}
+}
+
+// missing reports whether the stream's leader has no message of a subject behind after.
+func (s *Snapshots) missing(ctx context.Context, subject string, after journal.Seq) bool {
+	ctx, cancel := context.WithTimeout(ctx, shorterPatience)
+	defer cancel()
+	_, err := s.stream.GetMsg(ctx, uint64(after)+1, js.WithGetMsgSubject(subject))
+	return errors.Is(err, js.ErrMsgNotFound)
 }

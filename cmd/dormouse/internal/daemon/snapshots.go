@@ -19,15 +19,8 @@ type Snapshots struct {
 	Retention     time.Duration // 0 = for ever
 }
 
-// keepSnapshots makes the keeper and tells from where the restore came. Where the journal takes nothing now, as on a full
-// disk, this run goes without.
+// keepSnapshots makes the keeper. Where the journal takes nothing now, as on a full disk, this run goes without.
 func (d *daemon) keepSnapshots(ctx context.Context) (err error) {
-	m, passed := d.store.Start()
-	sessions := 0
-	if m != nil {
-		sessions = m.Sessions
-	}
-	d.metrics.RestoredFromSnapshot(sessions, passed)
 	c := &d.c.Snapshots
 	d.keeper, err = d.store.KeepSnapshots(ctx, snapshot.KeeperOptions{
 		EveryEvents: c.EveryEvents, EveryMessages: c.EveryMessages, EveryTime: c.EveryTime, Retention: c.Retention,

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/metrics"
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/store"
 	"github.com/dormouse-mcp/dormouse/journal"
 	"github.com/dormouse-mcp/dormouse/replay"
@@ -48,14 +49,31 @@ func (d *daemon) tellProgress(p replay.Progress) {
 	l.Msg("restoring")
 }
 
+// tellRestored tells what was restored: in the log, in /readyz and in the metrics. What was passed over is in the log
+// by its name already.
 func (d *daemon) tellRestored() {
 	p := d.store.Follower.Progress()
-	d.phase.note(p)
+	r := d.store.Restoration(time.Now())
+	d.phase.restored(p, &r)
+	x := metrics.Start{
+		Restored: r.Restored, Expired: r.Expired, Damaged: r.Damaged, Skipped: r.Skipped, Lost: r.Lost, PassedOver: len(r.PassedOver),
+	}
+	if r.Snapshot != nil {
+		x.Loaded = r.Snapshot.Sessions
+	}
+	d.metrics.Started(x)
 	if d.store.Fresh {
 		return
 	}
-	d.log.Info().Int("sessions", p.Sessions).Float64("ms", millis(p.Elapsed)).Uint64("batches", uint64(p.Seq)).Uint64("events", p.Events).
-		Msg("restored; all sessions are dormant and wake on their next request")
+	l := d.log.Info().Int("sessions", r.Restored).Int("expired", r.Expired).Int("damaged", r.Damaged).Uint64("skipped", r.Skipped).
+		Uint64("lost", r.Lost).Float64("ms", millis(p.Elapsed)).Uint64("batches", uint64(p.Seq)).Uint64("events", p.Events)
+	if r.Snapshot != nil {
+		l = l.Str("snapshot", r.Snapshot.ID)
+	}
+	if n := len(r.PassedOver); n > 0 {
+		l = l.Int("snapshotsPassedOver", n)
+	}
+	l.Msg("restored; all sessions are dormant and wake on their next request")
 	var refused uint64
 	d.store.Follower.View(func(st *replay.State) {
 		for _, n := range st.Stats().Refused {

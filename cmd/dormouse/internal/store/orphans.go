@@ -56,6 +56,7 @@ func (s *Store) ResolveOrphans(ctx context.Context) (closed int, err error) {
 			return closed, fmt.Errorf("close the sessions of key %s: %w", orphans[i].Key, err)
 		}
 		closed += orphans[i].Sessions
+		s.guard.orphaned = closed
 	}
 	return closed, nil
 }

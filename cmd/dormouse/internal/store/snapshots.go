@@ -55,6 +55,9 @@ func (s *Store) startState(ctx context.Context, losses []journal.Loss) (*replay.
 		}
 		s.snapshots.restored = r
 		s.tellSnapshot(r, time.Since(began))
+		if err := s.tellIncomplete(ctx, began); err != nil {
+			return nil, err
+		}
 	}
 	if s.snapshots.restored.State == nil && bounds.First > 1 {
 		return nil, fmt.Errorf("restore: %w", &replay.NeedsSnapshotError{From: 1, To: bounds.First - 1})
@@ -87,10 +90,19 @@ func (s *Store) tellSnapshot(r *snapshot.Restored, took time.Duration) {
 	}
 }
 
-// Start tells from where the state was restored: the snapshot, nil for none, and how many had to be passed over. Call
-// it after Restore.
-func (s *Store) Start() (m *snapshot.Manifest, passed int) {
-	return s.snapshots.restored.Manifest, len(s.snapshots.restored.Passed)
+// tellIncomplete names the snapshots without a manifest that nobody is taking just now.
+func (s *Store) tellIncomplete(ctx context.Context, now time.Time) error {
+	list, err := s.snapshots.store.Snapshots(ctx)
+	if err != nil {
+		return err
+	}
+	for _, x := range list {
+		if x.Manifest == nil && now.Sub(x.Stored.Time()) >= time.Minute {
+			s.o.Logger.Warn().Stringer("snapshot", x.ID).Time("stored", x.Stored.Time()).
+				Msg("a snapshot is not complete: its taking was interrupted, or its manifest is lost; it is not used")
+		}
+	}
+	return nil
 }
 
 // KeepSnapshots makes what takes snapshots and trims the stream. Of o, Store, Sealer, Table and Stream are set here.

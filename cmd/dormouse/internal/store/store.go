@@ -89,7 +89,7 @@ func (s *Store) connect() (err error) {
 	if s.o.NATSURL != "" {
 		return s.connectNATS()
 	}
-	s.server, err = jetstream.StartServer(jetstream.ServerOptions{Dir: s.o.Dir, Mend: s.o.AcceptLoss, Logger: s.o.Logger})
+	s.server, err = jetstream.StartServer(jetstream.ServerOptions{Dir: s.o.Dir, Mend: s.o.AcceptLoss, MinFree: s.o.MinFree, Logger: s.o.Logger})
 	if errors.Is(err, jetstream.ErrLocked) {
 		return inUse(s.o.Dir)
 	}

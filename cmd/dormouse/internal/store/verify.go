@@ -79,6 +79,11 @@ func (s *Store) verify(ctx context.Context, o VerifyOptions) (*audit.Report, err
 			r.Notes = append(r.Notes, x.String())
 		}
 	}
+	more, err := s.snapshotNotes(ctx, r.HeadersOnly)
+	if err != nil {
+		return nil, err
+	}
+	r.Notes = append(r.Notes, more...)
 	for _, f := range s.mendedBeside(r) {
 		r.Add(f)
 	}
@@ -155,6 +160,35 @@ func (s *Store) withSnapshots(ctx context.Context, k *known, b journal.Bounds) (
 		marks = append(marks, mark)
 	}
 	return marks, nil
+}
+
+// snapshotNotes reads all snapshots and names those that cannot be used. That is no damage of the history: it can be
+// folded without them, or a fault says so.
+func (s *Store) snapshotNotes(ctx context.Context, headersOnly bool) (notes []string, err error) {
+	if s.snapshots.store == nil || headersOnly {
+		return nil, nil
+	}
+	list, err := snapshot.List(ctx, s.snapshots.store)
+	if err != nil {
+		return nil, err
+	}
+	for i := range list {
+		err := snapshot.Verify(ctx, s.snapshots.store, s.snapshots.sealer, &list[i])
+		switch {
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case err == nil:
+		case s.superseded(ctx, &list[i]): // it was taken away meanwhile
+		default:
+			notes = append(notes, fmt.Sprintf("snapshot %v, of message %d, cannot be used: %v", list[i].ID, list[i].Seq, err))
+		}
+	}
+	return notes, nil
+}
+
+func (s *Store) superseded(ctx context.Context, m *snapshot.Manifest) bool {
+	list, err := snapshot.List(ctx, s.snapshots.store)
+	return err == nil && !slices.ContainsFunc(list, func(x snapshot.Manifest) bool { return x.ID == m.ID })
 }
 
 // oldestState returns what the oldest good snapshot held from which a trimmed stream goes on.
