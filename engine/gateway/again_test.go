@@ -133,7 +133,7 @@ func TestInitializeBehindAProxy(t *testing.T) {
 	refused := 0
 	up.door.open(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if refused++; refused <= 2 {
-			http.Error(w, "bad gateway", 502)
+			http.Error(w, "bad gateway", http.StatusBadGateway)
 			return
 		}
 		up.ServeHTTP(w, r)

@@ -54,11 +54,13 @@ func answerDNS(conn net.Conn, addr netip.Addr) {
 		return
 	}
 	m.Response, m.Authoritative, m.Additionals = true, true, nil
-	if q := m.Questions[0]; q.Type == dnsmessage.TypeA {
-		m.Answers = []dnsmessage.Resource{{
-			Header: dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class},
-			Body:   &dnsmessage.AResource{A: addr.As4()},
-		}}
+	q := m.Questions[0]
+	head := dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class}
+	switch {
+	case q.Type == dnsmessage.TypeA && addr.Is4():
+		m.Answers = []dnsmessage.Resource{{Header: head, Body: &dnsmessage.AResource{A: addr.As4()}}}
+	case q.Type == dnsmessage.TypeAAAA && addr.Is6():
+		m.Answers = []dnsmessage.Resource{{Header: head, Body: &dnsmessage.AAAAResource{AAAA: addr.As16()}}}
 	}
 	packed, err := m.Pack()
 	if err != nil {
