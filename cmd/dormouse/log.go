@@ -27,7 +27,7 @@ type logCmd struct {
 
 // Help implements kong.HelpProvider.
 func (*logCmd) Help() string {
-	return `Each event says what happened to one session, or to the service. Nothing shown is a secret: no session ID, no credential.
+	return `Each event says what happened to one session, or to the service. Nothing shown is a secret: no session ID, no credential. Where the beginning of the history was trimmed, standard error says where it begins now.
 
 Examples:
 
@@ -50,12 +50,21 @@ func (c *logCmd) Run(ctx context.Context, s console.Streams) error {
 	defer client.done()
 	write := c.writer(s)
 	shown := 0
+	begins := "" // of a history that was trimmed
+	q.Begins = func(seq journal.Seq, stored time.Time) {
+		if q.Since.IsZero() || q.Since.Before(stored) {
+			begins = fmt.Sprintf("history begins at message %d, %s: older batches were trimmed after --retention", seq, console.Stamp(stored, time.Now()))
+		}
+	}
 	omitted, err := client.Log(ctx, q, func(e control.Event) error { shown++; return write(e) })
 	if err != nil {
 		return answered(err)
 	}
 	if omitted > 0 && !c.JSON {
 		fmt.Fprintf(s.Err, "the newest %d of %d; -n 0 shows all\n", shown, shown+omitted)
+	}
+	if omitted == 0 && begins != "" {
+		fmt.Fprintln(s.Err, begins)
 	}
 	if shown == 0 && !c.JSON {
 		fmt.Fprintln(s.Err, "no such events")

@@ -69,6 +69,7 @@ func stoppedBackend(st *store.Store) *control.Backend {
 		History: func(ctx context.Context, q audit.Query, fn func(audit.Entry) error) error {
 			return st.History(ctx, q, fn)
 		},
+		Begins: st.Begins,
 		Verify: verifier(st),
 		Close:  func(ctx context.Context, ref journal.Ref) error { return closeStopped(ctx, st, ref) },
 		Past: control.Past{At: st.At, Snapshot: func(ctx context.Context) (snapshot.Report, error) {

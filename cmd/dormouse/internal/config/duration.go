@@ -18,7 +18,7 @@ var ErrDuration = errors.New("not a duration")
 
 // Duration is a time.Duration that reads as a Go duration ("30m") or as plain milliseconds ("1800000").
 // It is never negative.
-type Duration time.Duration
+type Duration time.Duration //nolint:recvcheck // kong sets it through Decode
 
 // Std returns d as a time.Duration.
 func (d Duration) Std() time.Duration { return time.Duration(d) }

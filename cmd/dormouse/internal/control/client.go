@@ -67,6 +67,10 @@ type LogQuery struct {
 	Limit        int // only the newest so many; 0 = all
 	Follow       bool
 	Verdicts     bool // say which events the fold refused; reads the whole journal
+
+	// Begins, if not nil, is called before any event if the beginning of the history was trimmed: with the first message
+	// that is left, and when it was stored.
+	Begins func(seq journal.Seq, stored time.Time)
 }
 
 func (q *LogQuery) values() url.Values {
@@ -101,6 +105,10 @@ func (c *Client) Log(ctx context.Context, q LogQuery, fn func(Event) error) (omi
 	}
 	defer res.Body.Close()
 	omitted, _ = strconv.Atoi(res.Header.Get(omittedHeader))
+	var seq, at uint64
+	if n, _ := fmt.Sscan(res.Header.Get(beginsHeader), &seq, &at); n == 2 && q.Begins != nil {
+		q.Begins(journal.Seq(seq), journal.Instant(at).Time())
+	}
 	lines := bufio.NewScanner(res.Body)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {

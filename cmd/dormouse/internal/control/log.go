@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 
@@ -19,6 +20,15 @@ func (b *Backend) log(w http.ResponseWriter, r *http.Request) error {
 	}
 	limit, _ := strconv.Atoi(r.FormValue("limit"))
 	out := &lines{w: w, encoder: json.NewEncoder(w)}
+	if b.Begins != nil {
+		seq, at, err := b.Begins(r.Context())
+		if err != nil {
+			return err
+		}
+		if seq > 0 {
+			w.Header().Set(beginsHeader, fmt.Sprintf("%d %d", seq, at))
+		}
+	}
 	if limit > 0 {
 		q.After, err = b.logTail(r.Context(), out, q, limit)
 	}

@@ -16,7 +16,10 @@ import (
 	"github.com/dormouse-mcp/dormouse/replay/audit"
 )
 
-const omittedHeader = "Dormouse-Omitted"
+const (
+	omittedHeader = "Dormouse-Omitted"
+	beginsHeader  = "Dormouse-Begins" // SEQUENCE MILLISECONDS, of a history whose beginning was trimmed
+)
 
 // Backend is what the API tells of: a running daemon or a store that a command has opened. All functions are
 // safe for concurrent use.
@@ -28,7 +31,10 @@ type Backend struct {
 
 	View    func(func(*replay.State))
 	History func(context.Context, audit.Query, func(audit.Entry) error) error
-	Verify  func(ctx context.Context, headersOnly bool, progress func(audit.VerifyProgress)) (*audit.Report, error)
+	// Begins returns the first message of a history whose beginning was trimmed, and when it was stored; zero: it is whole.
+	// nil: that is not known.
+	Begins func(context.Context) (journal.Seq, journal.Instant, error)
+	Verify func(ctx context.Context, headersOnly bool, progress func(audit.VerifyProgress)) (*audit.Report, error)
 	Close   func(context.Context, journal.Ref) error
 	Live    func() map[journal.Ref]bool // the sessions with a runtime here; nil: none
 	Past

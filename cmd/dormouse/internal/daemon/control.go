@@ -36,6 +36,7 @@ func (d *daemon) newBackend() *control.Backend {
 		History: func(ctx context.Context, q audit.Query, fn func(audit.Entry) error) error {
 			return d.store.History(ctx, q, fn)
 		},
+		Begins: func(ctx context.Context) (journal.Seq, journal.Instant, error) { return d.store.Begins(ctx) },
 		Verify: func(ctx context.Context, headersOnly bool, progress func(audit.VerifyProgress)) (*audit.Report, error) {
 			return d.store.Verify(ctx, store.VerifyOptions{HeadersOnly: headersOnly, Progress: progress})
 		},

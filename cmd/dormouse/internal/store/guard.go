@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/dormouse-mcp/dormouse/journal"
 	"github.com/dormouse-mcp/dormouse/journal/jetstream"
 	"github.com/dormouse-mcp/dormouse/replay"
@@ -90,6 +92,30 @@ func (s *Store) Source() replay.Source { return replay.Over(s.Journal, s.guard.l
 func (s *Store) History(ctx context.Context, q audit.Query, fn func(audit.Entry) error) error {
 	q.Losses = s.guard.losses
 	return audit.History(ctx, s.Journal, s.Opener, q, fn)
+}
+
+// Begins returns the first message of a stream whose beginning was trimmed, and when it was stored; zero if it was not,
+// or was accepted as lost. Only after Restore.
+func (s *Store) Begins(ctx context.Context) (first journal.Seq, stored journal.Instant, err error) {
+	b, err := s.Source().Bounds(ctx)
+	if err != nil || b.First <= 1 {
+		return 0, 0, err
+	}
+	first = b.First
+	if b.Last < b.First {
+		return first, 0, nil
+	}
+	err = s.Source().Read(ctx, b.First-1, func(m journal.Message) error {
+		stored = m.Time
+		return journal.ErrStop
+	})
+	if gap, ok := errors.AsType[*journal.GapError](err); ok { // trimmed meanwhile
+		return gap.Next, 0, nil
+	}
+	if errors.Is(err, journal.ErrStop) {
+		err = nil
+	}
+	return first, stored, err
 }
 
 // stream is what snapshots trim: without what was accepted as lost.
@@ -209,11 +235,11 @@ func (s *Store) revive(ctx context.Context) error {
 func (s *Store) tellRenewals(ctx context.Context, opened time.Time) error {
 	list, err := s.Journal.Renewals(ctx)
 	for _, r := range list {
-		l := s.o.Logger.Info()
+		level := zerolog.InfoLevel
 		if !r.When.Before(opened.Truncate(time.Second)) {
-			l = s.o.Logger.Warn()
+			level = zerolog.WarnLevel
 		}
-		l.Stringer("renewal", r).Msg("a stream was made anew; see dormouse verify")
+		s.o.Logger.WithLevel(level).Stringer("renewal", r).Msg("a stream was made anew; see dormouse verify")
 	}
 	return err
 }
