@@ -160,14 +160,28 @@ func BenchmarkRestoreSessionState(b *testing.B) {
 	for i := range states {
 		states[i] = state(fmt.Sprintf("session-%012d", i), 0)
 	}
-	for name, site := range map[string]func(testing.TB) *site{
-		"memory": func(testing.TB) *site { return newSite() }, "server": newServer,
+	tenants := 0
+	tenantEach := func(o *engine.Options) {
+		importing(o)
+		o.Identify = func(engine.InstanceContext) (engine.Identity, error) {
+			tenants++
+			return engine.Identity{Tenant: journal.TenantID{1, byte(tenants), byte(tenants >> 8), byte(tenants >> 16)}}, nil
+		}
+	}
+	for _, row := range []struct {
+		name    string
+		site    func(testing.TB) *site
+		options func(*engine.Options)
+	}{
+		{"memory", func(testing.TB) *site { return newSite() }, importing},
+		{"server", newServer, importing},
+		{"server, each of a new tenant", newServer, tenantEach},
 	} {
-		b.Run(name, func(b *testing.B) {
+		b.Run(row.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				b.StopTimer()
-				p := site(b).boot(b, "a", importing)
+				p := row.site(b).boot(b, "a", row.options)
 				b.StartTimer()
 				got, err := p.RestoreSessionState(b.Context(), states)
 				if err != nil || got.Restored != n {

@@ -36,6 +36,7 @@ const (
 	restoreEvents = 500       // in one Append
 	restoreBytes  = 256 << 10 // of sealed bytes in one Append
 	restoreAhead  = 4         // Appends under way at once
+	restoreKeys   = 64        // tenants' keys that are asked for at once
 )
 
 // RestoreSessionState journals sessions that ExportSessionState gave, here or in n8n-mcp. They are dormant
@@ -49,8 +50,8 @@ func (e *Engine) RestoreSessionState(ctx context.Context, states []SessionState)
 	return e.RestoreEach(ctx, slices.Values(states))
 }
 
-// RestoreEach is RestoreSessionState for more sessions than should be in memory at once. What states yields is used
-// before it yields the next.
+// RestoreEach is RestoreSessionState for more sessions than should be in memory at once. What states yields is kept
+// until it is stored, some thousand sessions later, and must not change.
 func (e *Engine) RestoreEach(ctx context.Context, states iter.Seq[SessionState]) (RestoreResult, error) {
 	if e.o.Identify == nil {
 		return RestoreResult{}, errNoIdentify
@@ -107,15 +108,8 @@ func (r *restore) add(ctx context.Context, s *SessionState) {
 		return
 	}
 	r.seen[ref] = struct{}{}
-	ev, err := r.e.imported(ctx, s, &ic, &id, r.now)
-	if err != nil {
-		r.e.limits.release(ref)
-		r.fail(err)
-		return
-	}
-	r.chunk = append(r.chunk, ev)
-	r.bytes += len(ev.Created.ID) + len(ev.Created.Context) + 256
-	if len(r.chunk) == restoreEvents || r.bytes >= restoreBytes {
+	r.chunk = append(r.chunk, draft{state: *s, context: ic, identity: id, ref: ref})
+	if len(r.chunk) == restoreEvents {
 		r.flush(ctx)
 	}
 }
@@ -186,23 +180,31 @@ func (r *restore) skip(ref journal.Ref, why *int, err error) {
 	send(r.e.security("session_restore_failed").Stringer("session", ref).Str("reason", err.Error()), "session_restore_failed")
 }
 
-func (e *Engine) imported(ctx context.Context, s *SessionState, ic *InstanceContext, id *Identity, now time.Time) (journal.Event, error) {
+// draft is a session that was judged and has a place.
+type draft struct {
+	state    SessionState
+	context  InstanceContext
+	identity Identity
+	ref      journal.Ref
+}
+
+func (e *Engine) imported(ctx context.Context, d *draft, now time.Time) (journal.Event, error) {
+	id := &d.identity
 	key, fp, err := e.o.Vault.Key(ctx, id.Tenant)
 	if err != nil {
 		return journal.Event{}, fmt.Errorf("tenant key: %w", unreachable(err))
 	}
-	at := journal.InstantOf(now)
+	at, meta := journal.InstantOf(now), &d.state.Metadata
 	cr := &journal.Created{
 		Source: journal.SourceImport, Tenant: id.Tenant, Label: id.Label, Key: key, Fingerprint: fp, URLHash: id.URLHash,
 		Timeout:    e.o.SessionTimeout,
-		CreatedAt:  min(journal.InstantOf(s.Metadata.CreatedAt), at),
-		LastAccess: min(journal.InstantOf(s.Metadata.LastAccess), at),
+		CreatedAt:  min(journal.InstantOf(meta.CreatedAt), at),
+		LastAccess: min(journal.InstantOf(meta.LastAccess), at),
 	}
-	ref := s.SessionID.Ref()
-	if err := e.sealCreated(ctx, cr, s.SessionID, ref, ic); err != nil {
+	if err := e.sealCreated(ctx, cr, d.state.SessionID, d.ref, &d.context); err != nil {
 		return journal.Event{}, err
 	}
-	return journal.Event{Kind: journal.KindCreated, Ref: ref, At: at, Created: cr}, nil
+	return journal.Event{Kind: journal.KindCreated, Ref: d.ref, At: at, Created: cr}, nil
 }
 
 // restore is one RestoreSessionState under way. Its loop runs in one goroutine; chunks are stored in others.
@@ -213,8 +215,7 @@ type restore struct {
 	seen    map[journal.Ref]struct{}
 	full    map[journal.TenantID]bool
 	allFull bool
-	chunk   []journal.Event
-	bytes   int
+	chunk   []draft
 	room    chan struct{}
 	wg      sync.WaitGroup
 
@@ -238,7 +239,7 @@ func (r *restore) fail(err error) {
 // flush stores the chunk in the background, when there is room for one more.
 func (r *restore) flush(ctx context.Context) {
 	chunk := r.chunk
-	r.chunk, r.bytes = nil, 0
+	r.chunk = nil
 	if len(chunk) == 0 {
 		return
 	}

@@ -3,24 +3,83 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/dormouse-mcp/dormouse/journal"
 	"github.com/dormouse-mcp/dormouse/replay"
 )
 
 // store journals a chunk of a restore and counts what the fold accepted.
-func (r *restore) store(ctx context.Context, chunk []journal.Event) {
+func (r *restore) store(ctx context.Context, chunk []draft) {
 	refs := make([]journal.Ref, len(chunk))
 	for i := range chunk {
-		refs[i] = chunk[i].Ref
+		refs[i] = chunk[i].ref
 	}
 	defer r.e.limits.release(refs...)
-	pos, err := r.e.commit(ctx, chunk...)
-	if err != nil {
+	if err := r.keys(ctx, chunk); err != nil {
 		r.fail(err)
 		return
 	}
-	r.settle(pos, chunk)
+	events, bytes := make([]journal.Event, 0, len(chunk)), 0
+	for i := range chunk {
+		ev, err := r.e.imported(ctx, &chunk[i], r.now)
+		if err != nil {
+			r.fail(err)
+			break
+		}
+		events = append(events, ev)
+		bytes += len(ev.Created.ID) + len(ev.Created.Context) + 256
+		if bytes >= restoreBytes {
+			if !r.commit(ctx, events) {
+				return
+			}
+			events, bytes = nil, 0
+		}
+	}
+	r.commit(ctx, events)
+}
+
+// commit reports whether the events are stored.
+func (r *restore) commit(ctx context.Context, events []journal.Event) bool {
+	if len(events) == 0 {
+		return true
+	}
+	pos, err := r.e.commit(ctx, events...)
+	if err != nil {
+		r.fail(err)
+		return false
+	}
+	r.settle(pos, events)
+	return true
+}
+
+// keys makes sure that the vault has the keys of all tenants in the chunk, many at once: a new one must be on disk
+// before anything is sealed with it.
+func (r *restore) keys(ctx context.Context, chunk []draft) error {
+	tenants := make(map[journal.TenantID]struct{})
+	for i := range chunk {
+		tenants[chunk[i].identity.Tenant] = struct{}{}
+	}
+	list := slices.Collect(maps.Keys(tenants))
+	errs := make([]error, len(list))
+	var wg sync.WaitGroup
+	var next atomic.Int64
+	for range min(restoreKeys, len(list)) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(list)); i = next.Add(1) - 1 {
+				if _, _, err := r.e.o.Vault.Key(ctx, list[i]); err != nil {
+					errs[i] = fmt.Errorf("tenant key: %w", unreachable(err))
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // settle asks the fold what became of a chunk whose first event is at pos.
