@@ -2,6 +2,7 @@ package replay
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -68,18 +69,40 @@ func (f *Follower) answer() {
 }
 
 // askLeader returns the stream's last sequence. A stream that ends before what was folded has lost it, and
-// will use those sequences again for messages that this follower would never read: that stops it.
+// will use those sequences again for messages that this follower would never read: that stops it. But a new leader of a
+// replicated stream may need some seconds until it knows what was acknowledged: it is asked again, and meanwhile the
+// stream counts as unavailable.
 func (f *Follower) askLeader() (journal.Seq, error) {
 	ctx, cancel := context.WithTimeout(f.ctx, f.o.QueryTimeout)
 	defer cancel()
-	folded := f.tail.current().Seq
-	bounds, err := f.o.Source.Bounds(ctx)
-	if err == nil && bounds.Last < folded {
-		err = &ShrunkError{Last: bounds.Last, Folded: folded}
-		f.cancel(err)
+	for {
+		folded := f.tail.current().Seq
+		bounds, err := f.o.Source.Bounds(ctx)
+		if err != nil || bounds.Last >= folded {
+			f.shrunkSince = time.Time{}
+			return bounds.Last, err
+		}
+		if f.shrunkSince.IsZero() {
+			f.shrunkSince = time.Now()
+		}
+		shrunk := &ShrunkError{Last: bounds.Last, Folded: folded}
+		if time.Since(f.shrunkSince) >= f.o.MarkPatience {
+			f.cancel(shrunk)
+			return bounds.Last, shrunk
+		}
+		again := time.NewTimer(shrunkPause)
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			again.Stop()
+			// Not the error itself: it is damage to everybody who looks.
+			return 0, fmt.Errorf("%w: its leader does not know message %d yet", journal.ErrUnavailable, folded)
+		}
 	}
-	return bounds.Last, err
 }
+
+// shrunkPause is how long a leader that does not know everything yet is left alone.
+const shrunkPause = 100 * time.Millisecond
 
 // takeQuery waits until the next question may be asked and takes it, so that later callers need another.
 func (f *Follower) takeQuery() *query {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/dormouse-mcp/dormouse/journal"
 	"github.com/dormouse-mcp/dormouse/replay"
+	"github.com/dormouse-mcp/dormouse/replay/replaytest"
 )
 
 func TestCatchUpSeesWhatWasStoredBefore(t *testing.T) {
@@ -149,4 +150,48 @@ func TestCatchUpNoticesAShrunkStream(t *testing.T) {
 	if !errors.Is(f.Err(), err) || !errors.Is(f.Close(), err) {
 		t.Fatalf("the follower went on: %v", f.Err())
 	}
+}
+
+// laggard is a stream whose new leader does not know the last messages for a while.
+type laggard struct {
+	*replaytest.Stream
+
+	behind atomic.Int64 // how many
+}
+
+func (l *laggard) Bounds(ctx context.Context) (journal.Bounds, error) {
+	b, err := l.Stream.Bounds(ctx)
+	b.Last -= journal.Seq(l.behind.Load())
+	return b, err
+}
+
+func TestCatchUpWaitsForANewLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, stream := long(t, 10)
+		l := &laggard{Stream: stream}
+		f := follow(t, replay.FollowOptions{Source: l, MarkPatience: time.Minute, QueryTimeout: 5 * time.Second})
+		l.behind.Store(3)
+		time.AfterFunc(3*time.Second, func() { l.behind.Store(0) })
+		begin := time.Now()
+		if err := f.CatchUp(t.Context()); err != nil || time.Since(begin) < 3*time.Second {
+			t.Fatalf("%v after %v", err, time.Since(begin))
+		}
+
+		// For longer than a question may take, the stream counts as unavailable, and not as damaged.
+		l.behind.Store(3)
+		if err := f.CatchUp(t.Context()); !errors.Is(err, journal.ErrUnavailable) || errors.Is(err, journal.ErrDamaged) {
+			t.Fatalf("%v", err)
+		}
+		// A minute is enough.
+		for time.Since(begin) < 2*time.Minute && f.Err() == nil {
+			_ = f.CatchUp(t.Context())
+		}
+		var shrunk *replay.ShrunkError
+		if !errors.As(f.Err(), &shrunk) {
+			t.Fatalf("it went on: %v", f.Err())
+		}
+		if took := time.Since(begin); took < time.Minute {
+			t.Fatalf("it gave up after %v", took)
+		}
+	})
 }

@@ -23,6 +23,8 @@ type Follower struct {
 	tail    tail
 	asker   asker
 
+	shrunkSince time.Time // the leader knows less than was folded since then; of the goroutine that asks
+
 	mu    sync.RWMutex
 	state *State
 

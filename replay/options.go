@@ -30,7 +30,8 @@ type FollowOptions struct {
 	Marks []journal.Mark
 
 	// MarkPatience is how long the stream may end before a mark until that counts: a new leader of a replicated
-	// stream may need some seconds until it knows the newest messages. 0 means not at all.
+	// stream may need some seconds until it knows the newest messages. It is as well how long a leader that was asked
+	// later may know less than was folded. 0 means not at all.
 	MarkPatience time.Duration
 
 	// Own, if not nil, gives the events of a batch that this process wrote itself, so that they need not
