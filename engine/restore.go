@@ -60,6 +60,10 @@ func (e *Engine) RestoreEach(ctx context.Context, states iter.Seq[SessionState])
 		return RestoreResult{}, err
 	}
 	defer e.exit()
+	// What is a duplicate, and what has ended, is for the journal to say, not for what this replica has folded of it.
+	if err := e.o.Table.CatchUp(ctx); err != nil {
+		return RestoreResult{}, fmt.Errorf("restore: %w", unreachable(err))
+	}
 	r := &restore{
 		e: e, now: time.Now(), form: sessionIDForm(), seen: map[journal.Ref]struct{}{},
 		full: map[journal.TenantID]bool{}, room: make(chan struct{}, restoreAhead),
