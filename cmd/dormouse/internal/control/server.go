@@ -77,6 +77,7 @@ func Handler(b *Backend) http.Handler {
 	mux.HandleFunc("POST /v1/sessions/{ref}/close", b.when(b.close))
 	mux.HandleFunc("GET /v1/log", b.when(b.log))
 	mux.HandleFunc("GET /v1/verify", b.when(b.verify))
+	mux.HandleFunc("GET /v1/digest", b.when(b.digest))
 	mux.HandleFunc("GET /v1/keys", b.when(b.keys))
 	mux.HandleFunc("GET /v1/keys/reading", b.when(b.reading))
 	mux.HandleFunc("POST /v1/keys/rotate", b.when(b.rotate))
