@@ -135,7 +135,7 @@ func newFleet(t *testing.T, servers int) *fleet {
 		conf := fmt.Sprintf("server_name: n%d\nlisten: 127.0.0.1:%d\nhttp: 127.0.0.1:%d\njetstream { store_dir: %q, sync_interval: always }\n",
 			i, ports[3*i], ports[3*i+2], filepath.Join(f.dir, "nats"+strconv.Itoa(i)))
 		if servers > 1 {
-			conf += fmt.Sprintf("cluster { name: fleet, listen: 127.0.0.1:%d, routes: [%s] }\n", ports[3*i+1], strings.Join(routes, ", "))
+			conf += fmt.Sprintf("cluster { name: fleet, listen: 127.0.0.1:%d, no_advertise: true, routes: [%s] }\n", ports[3*i+1], strings.Join(routes, ", "))
 		}
 		path := filepath.Join(f.dir, fmt.Sprintf("n%d.conf", i))
 		if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
