@@ -61,7 +61,7 @@ func (g *Gateway) forward(ctx context.Context, a *answer, r *http.Request, owner
 	if r.Method == http.MethodGet {
 		defer context.AfterFunc(g.stopping, func() { cancel(errHibernated) })() //nolint:contextcheck // as of all streams
 	}
-	req, err := peerRequest(out, a, r, to.URL)
+	req, err := peerRequest(out, a, r, to.URL) //nolint:contextcheck // it is the request's, with ends of its own
 	if err != nil {
 		return err
 	}

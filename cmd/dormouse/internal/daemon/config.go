@@ -87,6 +87,9 @@ func (c *Config) complete() error {
 	if c.ShutdownTimeout == 0 {
 		c.ShutdownTimeout = 15 * time.Second
 	}
+	if c.Replicas.Presence == 0 {
+		c.Replicas.Presence = 24 * time.Hour
+	}
 	if err := errors.Join(c.checkAccess(), c.checkChildren()); err != nil {
 		return err
 	}

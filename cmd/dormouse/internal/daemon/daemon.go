@@ -63,11 +63,23 @@ type daemon struct {
 }
 
 // Run serves until ctx ends or something fatal happens, and then shuts down in order. Errors: ErrUnsafe, those of
-// store.Open, the listeners', and whatever stopped the journal.
+// store.Open, the listeners', and whatever stopped the journal. Where another replica has accepted a loss of what was
+// folded here, it restores anew and goes on.
 func Run(ctx context.Context, c Config) error {
 	if err := c.complete(); err != nil {
 		return err
 	}
+	for {
+		err := run(ctx, c)
+		if !errors.Is(err, errLossElsewhere) || ctx.Err() != nil {
+			return err
+		}
+		c.Logger.Warn().Err(err).Msg("restoring anew, without what another replica accepted as lost")
+	}
+}
+
+// run is one life of a daemon.
+func run(ctx context.Context, c Config) error {
 	d := &daemon{c: c, log: c.Logger, phase: newPhase(), metrics: metrics.New(c.Version), fatal: make(chan error, 1), newKeys: make(chan struct{}, 1)}
 	d.clients, d.servers = servers{log: c.Logger, fail: d.fail}, servers{log: c.Logger, fail: d.fail}
 	d.forwards = servers{log: c.Logger, fail: d.fail}
@@ -254,6 +266,7 @@ func (d *daemon) wait(ctx context.Context) error {
 	wg.Go(func() { d.watchTokens(ctx) })
 	wg.Go(func() { d.runSnapshots(ctx) })
 	wg.Go(func() { d.tendKeys(ctx) })
+	wg.Go(func() { d.keepPresent(ctx) })
 	defer wg.Wait()
 	defer cancel()
 	select {
@@ -263,9 +276,17 @@ func (d *daemon) wait(ctx context.Context) error {
 	case err := <-d.fatal:
 		return err
 	case <-d.store.Follower.Done():
-		return fmt.Errorf("the journal can no longer be read: %w", d.store.Follower.Err())
+		err := d.store.Follower.Err()
+		if errors.Is(err, journal.ErrDamaged) && d.store.LossElsewhere(ctx) {
+			d.noted = false // whatever is written now would tell of a history that no longer counts
+			return fmt.Errorf("%w: %w", errLossElsewhere, err)
+		}
+		return fmt.Errorf("the journal can no longer be read: %w", err)
 	}
 }
+
+// errLossElsewhere says that another replica has accepted a loss of what was folded here.
+var errLossElsewhere = errors.New("another replica has accepted a loss")
 
 // serving reports whether the sessions are there to be asked for.
 func (d *daemon) serving() bool { return d.phase.is(phaseReady) }

@@ -25,7 +25,36 @@ type Replicas struct {
 	Advertise string        // https://host:port under which they reach it; empty = Listen, if that names a host
 	Fence     time.Duration // without a word from the stream for so long, runtimes of this process are not served
 	Drain     time.Duration // how long to go on serving at a shutdown while balancers look elsewhere
+	Presence  time.Duration // how long a writer may be silent until it says that it is there; 0 = a day
 }
+
+// keepPresent notes once a day that this replica is still there, if it wrote nothing else: a writer that was silent for
+// 90 days is forgotten, and refused until its replica is started anew.
+func (d *daemon) keepPresent(ctx context.Context) {
+	every := d.c.Replicas.Presence
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	var seen uint64
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if n := d.store.Committer.Stats().Number; n != seen {
+			seen = n
+			continue
+		}
+		e := d.event(journal.KindReplicaStarted)
+		e.Note.Text = stillThere
+		if _, err := d.store.Committer.Append(ctx, e); err != nil && ctx.Err() == nil {
+			d.log.Warn().Err(err).Msg("this replica's presence is not noted")
+		}
+	}
+}
+
+// stillThere marks the daily event of a replica that had nothing else to say.
+const stillThere = "still there"
 
 // leaveTime is how long forwarded requests are still served after the others were told to send none.
 const leaveTime = 300 * time.Millisecond

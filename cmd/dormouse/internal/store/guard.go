@@ -186,6 +186,21 @@ func (s *Store) restore(ctx context.Context) error {
 	return err
 }
 
+// LossElsewhere reports whether another replica has recorded an accepted loss since this one has restored.
+func (s *Store) LossElsewhere(ctx context.Context) bool {
+	if s.guard.stream == nil {
+		return false
+	}
+	losses, err := s.guard.stream.Losses(ctx)
+	if err != nil {
+		s.o.Logger.Warn().Err(err).Msg("accepted losses")
+		return false
+	}
+	return slices.ContainsFunc(losses, func(l journal.Loss) bool {
+		return l.Journal == s.Journal.ID() && !slices.Contains(s.guard.losses, l)
+	})
+}
+
 // startMarker begins to write high-water marks, in the folder and in the journal's own stream.
 func (s *Store) startMarker() {
 	o := replay.MarkerOptions{

@@ -234,10 +234,16 @@ func (s *Store) Writable() error {
 }
 
 func (s *Store) basis() journal.Basis {
-	if f := s.follower.Load(); f != nil {
+	f := s.follower.Load()
+	if f == nil {
+		return journal.Basis{}
+	}
+	select {
+	case <-f.Done(): // what it had folded may not be what others fold
+		return journal.Basis{}
+	default:
 		return f.Basis()
 	}
-	return journal.Basis{}
 }
 
 // Close stores what waits in the committer, until ctx ends, then stops the follower, the connection and the embedded
