@@ -34,6 +34,8 @@ type Directory struct {
 	cut     bool      // Fenced was called since then
 	leaving bool
 	changed chan struct{} // closed, and replaced, at each message
+	double  string        // the run of another replica of this one's name
+	doubled time.Time     // when it was heard first
 }
 
 // peer is another replica as it was heard of last.

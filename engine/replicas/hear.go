@@ -61,14 +61,23 @@ func (d *Directory) noteLeft(l leaver) {
 	}
 }
 
-// namesake deals with another replica of this one's name. The second one to start gives up; one that is heard only
-// later has started while this one could not be heard, and counts.
+// namesake deals with another replica of this one's name. The second one to start gives up as soon as it hears the first.
+// Where it goes on all the same, the first could not be heard when it started, and gives up in its turn.
 func (d *Directory) namesake(m *message) {
-	young := time.Since(d.started) < d.o.silence()
-	if m.Leaving || !young && m.Started.Before(d.started) {
+	if m.Leaving {
 		return
 	}
-	d.o.Taken(fmt.Errorf("%w: %s, since %v", ErrNameTaken, m.Replica, m.Started.Format(time.RFC3339)))
+	d.mu.Lock()
+	now := time.Now()
+	if d.double != m.Boot {
+		d.double, d.doubled = m.Boot, now
+	}
+	second := m.Started.Before(d.started)
+	taken := second && now.Sub(d.started) < d.o.silence() || !second && now.Sub(d.doubled) > d.o.silence()
+	d.mu.Unlock()
+	if taken {
+		d.o.Taken(fmt.Errorf("%w: %s, since %v", ErrNameTaken, m.Replica, m.Started.Format(time.RFC3339)))
+	}
 }
 
 // Lag is how far this replica is behind, as far as it can know.

@@ -59,7 +59,7 @@ func (d *Directory) look(r journal.ReplicaID) (w Where, change <-chan struct{}, 
 			return Where{}, d.changed, left
 		}
 		return Where{Place: Silent}, nil, 0
-	case p.gone, p.refused.After(p.heard):
+	case p.gone, !p.refused.Before(p.heard):
 		return Where{Place: Gone, Boot: p.Boot}, nil, 0
 	case time.Since(p.heard) > d.o.silence():
 		return Where{Place: Silent, Boot: p.Boot}, nil, 0
@@ -111,7 +111,7 @@ func (d *Directory) settled(c Claim) (change <-chan struct{}, left time.Duration
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	p := d.peers[c.From]
-	if p != nil && (p.gone || p.refused.After(p.heard) || p.Seq >= c.Seq || c.Was.Boot != "" && p.Boot != c.Was.Boot) {
+	if p != nil && (p.gone || !p.refused.Before(p.heard) || p.Seq >= c.Seq || c.Was.Boot != "" && p.Boot != c.Was.Boot) {
 		return nil, 0
 	}
 	return d.changed, d.o.settle() - time.Since(c.Since)
