@@ -4,14 +4,18 @@ package e2e
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -55,19 +59,28 @@ func traces(id string) bool {
 	return slices.Contains([]string{"outgoing-request", "incoming-response", "incoming-sse-event", "stream-closed"}, id)
 }
 
-// conform runs the suite against a URL. An error is one of the suite itself; what it found is in the results.
-func conform(t *testing.T, dir, url string, p pass) (results, error) {
-	t.Helper()
-	argv := append([]string{filepath.Join(shared.npm, "node_modules", "conformance-"+string(p.release), "dist/index.js"), "server", "--url", url, "-o", dir}, p.args()...)
-	r := runIn(t, 3*time.Minute, dir, nil, shared.node22, argv...)
-	found, err := readResults(dir)
-	if err != nil || !strings.Contains(r.stdout, "\nTotal: ") && len(found) != 1 {
-		return nil, fmt.Errorf("conformance suite: exit code %d, %d scenarios, %w\n%s\n%s", r.code, len(found), err, tailOf(r.stdout), tailOf(r.stderr))
+const conformLimit = 3 * time.Minute // of a pass
+
+// conform runs the suite against a URL. An error is one of the suite itself, or that it hangs; what it found is in the
+// results. It may be called from any goroutine.
+func conform(ctx context.Context, dir, url string, p pass) (results, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, conformLimit, errTimeout)
+	defer cancel()
+	script := filepath.Join(shared.npm, "node_modules", "conformance-"+string(p.release), "dist", "index.js")
+	cmd := exec.CommandContext(ctx, shared.node22, append([]string{script, "server", "--url", url, "-o", dir}, p.args()...)...)
+	cmd.SysProcAttr = ownGroup()
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 5 * time.Second
+	out, err := cmd.CombinedOutput() // it fails when any check has failed
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("conformance suite: %w\n%s", context.Cause(ctx), out[max(0, len(out)-4000):])
+	}
+	found, errRead := readResults(dir)
+	if errRead != nil || !strings.Contains(string(out), "\nTotal: ") && len(found) == 0 {
+		return nil, fmt.Errorf("conformance suite: %w\n%s", errors.Join(err, errRead), out[max(0, len(out)-4000):])
 	}
 	return found, nil
 }
-
-func tailOf(s string) string { return s[max(0, len(s)-2000):] }
 
 func readResults(dir string) (results, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "*", "checks.json"))
@@ -198,8 +211,8 @@ func both(t *testing.T, p pass, direct, gateway string) (a, b results) {
 	dirA, dirB := t.TempDir(), t.TempDir()
 	var errA, errB error
 	var wg sync.WaitGroup
-	wg.Go(func() { a, errA = conform(t, dirA, direct, p) })
-	wg.Go(func() { b, errB = conform(t, dirB, gateway, p) })
+	wg.Go(func() { a, errA = conform(t.Context(), dirA, direct, p) })
+	wg.Go(func() { b, errB = conform(t.Context(), dirB, gateway, p) })
 	wg.Wait()
 	if errA != nil || errB != nil {
 		t.Fatalf("%v: directly: %v; through the gateway: %v", p, errA, errB)
