@@ -121,7 +121,6 @@ type answer struct {
 	evict    bool   // the session can never be served again
 	cut      bool   // the answer is not whole: the connection must break
 	moved    bool   // nothing was executed or written: another replica serves the session
-	number   uint64 // of a GET, among the calls of this engine
 
 	started func(status int) // told once, when the answer begins, or that there is none; nil = nobody is
 }

@@ -174,19 +174,32 @@ func (g *Gateway) stream(a *answer, r *http.Request) {
 		return
 	}
 	defer lease.Release()
-	call := lease.Begin(g.o.Waker.streamMethod(lease.Session().Ref(), r), "")
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	call, leave := g.begin(ctx, r, lease, cancel)
+	defer leave()
 	defer func() { call.End(a.byStatus()) }()
-	a.number = call.Number()
 	rt, err := lease.Runtime(r.Context())
 	if err != nil {
 		a.fail(r.Context(), err, &g.o.Logger)
 		return
 	}
-	ctx, cancel := context.WithCancelCause(r.Context())
-	defer cancel(nil)
 	defer context.AfterFunc(g.stopping, func() { cancel(engine.ErrNotReady) })() //nolint:contextcheck // the gateway's end ends it, too
 	rt.ServeHTTP(a, r.WithContext(ctx))
 	g.evict(r, lease, a)
+}
+
+// begin journals that a GET has begun. The session's own stream also gets its place among those on all replicas.
+func (g *Gateway) begin(ctx context.Context, r *http.Request, lease *engine.Lease, cancel context.CancelCauseFunc) (*engine.Call, func()) {
+	w, ref := g.o.Waker, lease.Session().Ref()
+	method := w.streamMethod(ref, r)
+	if method != http.MethodGet || w.o.Replicas == nil {
+		return lease.Begin(method, ""), func() {}
+	}
+	st, leave := w.streams.announce(ref, cancel)
+	call := lease.Begin(method, "")
+	w.streams.await(ctx, st, call.Number())
+	return call, leave
 }
 
 // delete ends the session at its client's wish.

@@ -138,7 +138,6 @@ func (p *proxy) listen(ctx context.Context, cancel context.CancelCauseFunc, a *a
 		return
 	}
 	defer p.stream.leave(l)
-	defer p.w.streams.join(p.s.Ref(), a.number, cancel)()
 	if err != nil {
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,42 +23,72 @@ func (w *Waker) streamMethod(ref journal.Ref, r *http.Request) string {
 	return http.MethodGet
 }
 
-// streams knows the GET stream that this process serves for each session, so that it ends when a newer one is opened on
-// another replica: the journal's order says which is the newer. Safe for concurrent use.
+// streams knows the GET streams that this process serves, so that a session's ends when a newer one is opened on another
+// replica: the journal's order says which is the newer. Safe for concurrent use.
 type streams struct {
 	mu sync.Mutex
-	by map[journal.Ref]*standing
+	by map[journal.Ref][]*standing
 }
 
-// standing is one stream.
+// standing is one stream, or one that is about to begin.
 type standing struct {
-	number uint64 // of its opened event, among this engine's calls
-	since  time.Time
-	folded bool // that event was seen: whatever is opened elsewhere from now on is newer
 	cancel context.CancelCauseFunc
+	number uint64 // of its opened event, among this engine's calls; zero until that is posted
+	seen   uint64 // the newest such event of this process that was folded
+	folded chan struct{}
 }
 
-// foldedBy is when a stream's own event was folded for sure, or never will be.
-const foldedBy = 2 * time.Second
+// orderPatience bounds how long a stream waits for its place in the journal.
+const orderPatience = time.Second
 
-// join notes the session's newest stream here; leave must be called when it has ended.
-func (s *streams) join(ref journal.Ref, number uint64, cancel context.CancelCauseFunc) (leave func()) {
+// announce notes that a stream is about to begin; leave must be called when it has ended.
+func (s *streams) announce(ref journal.Ref, cancel context.CancelCauseFunc) (st *standing, leave func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.by == nil {
-		s.by = make(map[journal.Ref]*standing)
+		s.by = make(map[journal.Ref][]*standing)
 	}
-	st := &standing{number: number, since: time.Now(), cancel: cancel}
-	if before := s.by[ref]; before != nil {
-		before.cancel(errReplaced)
-	}
-	s.by[ref] = st
-	return func() {
+	st = &standing{cancel: cancel, folded: make(chan struct{})}
+	s.by[ref] = append(s.by[ref], st)
+	return st, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.by[ref] == st {
+		s.by[ref] = slices.DeleteFunc(s.by[ref], func(x *standing) bool { return x == st })
+		if len(s.by[ref]) == 0 {
 			delete(s.by, ref)
 		}
+	}
+}
+
+// await waits until the stream's opened event is folded: from then on, whatever is opened elsewhere is newer. While the
+// journal is out of reach it does not wait for long.
+func (s *streams) await(ctx context.Context, st *standing, number uint64) {
+	s.mu.Lock()
+	st.number = number
+	st.check()
+	s.mu.Unlock()
+	timer := time.NewTimer(orderPatience)
+	defer timer.Stop()
+	select {
+	case <-st.folded:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// check notes that the stream has its place. streams.mu is held.
+func (st *standing) check() {
+	if st.number != 0 && st.seen >= st.number && !st.ordered() {
+		close(st.folded)
+	}
+}
+
+func (st *standing) ordered() bool {
+	select {
+	case <-st.folded:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -75,13 +106,14 @@ func (w *Waker) Heard(own bool, events []journal.Event) {
 func (s *streams) heard(own bool, e *journal.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := s.by[e.Ref]
-	switch {
-	case st == nil:
-	case own:
-		st.folded = st.folded || e.Call.Number >= st.number
-	case st.folded || time.Since(st.since) > foldedBy:
-		st.cancel(errReplaced)
+	for _, st := range s.by[e.Ref] {
+		switch {
+		case own:
+			st.seen = max(st.seen, e.Call.Number)
+			st.check()
+		case st.ordered():
+			st.cancel(errReplaced)
+		}
 	}
 }
 
@@ -92,8 +124,10 @@ func (w *Waker) CutStreams() {
 	}
 	w.streams.mu.Lock()
 	defer w.streams.mu.Unlock()
-	for _, st := range w.streams.by {
-		st.cancel(replicas.ErrCutOff)
+	for _, list := range w.streams.by {
+		for _, st := range list {
+			st.cancel(replicas.ErrCutOff)
+		}
 	}
 }
 
