@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,26 +21,28 @@ import (
 const (
 	formEncrypted = "encrypted"
 	formJSON      = "json"
+	formSnapshot  = "snapshot"
 )
 
 type exportCmd struct {
 	storeFlags
 	jsonFlag
 	exportKeyFlag
-	Format    string `help:"encrypted: iv:authTag:ciphertext, as in n8n-mcp's guide. json: credentials and session IDs for everybody to read." enum:"encrypted,json" default:"encrypted"`
+	Format    string `help:"encrypted: iv:authTag:ciphertext, as in n8n-mcp's guide. snapshot: encrypted, too, in columns and in pieces: small, and for any number of sessions; only Dormouse reads it. json: credentials and session IDs for everybody to read." enum:"encrypted,snapshot,json" default:"encrypted"`
 	Plaintext bool   `help:"Yes, write credentials unencrypted. The json format needs it."`
 	Output    string `help:"File to write, mode 0600; it must not be there yet. Standard output by default." short:"o" placeholder:"FILE"`
 }
 
 // Help implements kong.HelpProvider.
 func (*exportCmd) Help() string {
-	return `Nothing is lost without it: sessions are journaled as they happen. It is for moving them elsewhere. Sessions that have timed out, or that came without a complete instance context, are left out. It works beside a running daemon as well as on a stopped one's folder. 'dormouse restore' reads both formats, and so does n8n-mcp's restoreSessionState, which wants the array itself.
+	return `Nothing is lost without it: sessions are journaled as they happen. It is for moving them elsewhere. Sessions that have timed out, or that came without a complete instance context, are left out. It works beside a running daemon as well as on a stopped one's folder. 'dormouse restore' reads all formats. n8n-mcp's restoreSessionState wants the JSON array.
 
-A snapshot of the store is no file: copy the folder of a stopped daemon for that.
+A file in the snapshot format has the sessions, not their history: to copy a store, copy the folder of a stopped daemon.
 
 Examples:
 
     dormouse export --export-key-file export.key -o sessions.enc
+    dormouse export --format snapshot --export-key-file export.key -o sessions.snap
     dormouse export --format json --plaintext -o sessions.json`
 }
 
@@ -82,7 +85,7 @@ func (c *exportCmd) check() (key []byte, err error) {
 	switch {
 	case c.JSON && c.Output == "":
 		return nil, console.Usage(errors.New("--json is for the summary, and the export itself goes to standard output"), "name a file with -o")
-	case c.Format == formEncrypted:
+	case c.Format != formJSON:
 		return c.key()
 	case !c.Plaintext:
 		return nil, console.Refused(errors.New("the json format holds API keys and session IDs in plaintext"), "take --format encrypted, or add --plaintext if that is what you want")
@@ -133,9 +136,12 @@ func (c *exportCmd) writeFile(ctx context.Context, s console.Streams, client *co
 // that it is collected in memory, once, before it is written.
 func (c *exportCmd) write(ctx context.Context, s console.Streams, client *control.Client, w io.Writer, key []byte) (n int, err error) {
 	out := bufio.NewWriterSize(w, 64<<10)
-	if c.Format == formJSON {
+	switch c.Format {
+	case formJSON:
 		n, err = writeArray(ctx, s, client, out)
-	} else {
+	case formSnapshot:
+		n, err = writeStates(ctx, s, client, out, key)
+	default:
 		var plain bytes.Buffer
 		if n, err = writeArray(ctx, s, client, &plain); err == nil {
 			err = engine.WriteEncrypted(out, plain.Bytes(), key)
@@ -145,6 +151,28 @@ func (c *exportCmd) write(ctx context.Context, s console.Streams, client *contro
 		return n, err
 	}
 	return n, out.Flush()
+}
+
+// writeStates writes the snapshot form.
+func writeStates(ctx context.Context, s console.Streams, client *control.Client, w io.Writer, key []byte) (int, error) {
+	p := newCounter(s, "exporting", 0)
+	defer p.done()
+	file, err := engine.NewStateWriter(w, key)
+	if err != nil {
+		return 0, err
+	}
+	n, err := client.Export(ctx, func(text []byte) error {
+		p.add(1)
+		var state engine.SessionState
+		if err := json.Unmarshal(text, &state); err != nil {
+			return err
+		}
+		return file.Write(&state)
+	})
+	if err != nil {
+		return n, err
+	}
+	return n, file.Close()
 }
 
 // writeArray writes a JSON array of the sessions, as JavaScript's JSON.stringify would.

@@ -17,7 +17,7 @@ import (
 type states struct {
 	io.Reader
 	name    string
-	form    string // formEncrypted or formJSON
+	form    string // formEncrypted, formSnapshot or formJSON
 	size    int64  // of the JSON
 	entries int
 	close   func()
@@ -63,6 +63,14 @@ func (f *states) read(in io.ReadSeeker, key func() ([]byte, error)) error {
 	if err != nil {
 		return err
 	}
+	if engine.IsStateFile(head) {
+		f.form = formSnapshot
+		k, err := key()
+		if err != nil {
+			return err
+		}
+		return f.readFile(in, k)
+	}
 	if engine.IsEncryptedText(head) {
 		f.form = formEncrypted
 		k, err := key()
@@ -76,13 +84,43 @@ func (f *states) read(in io.ReadSeeker, key func() ([]byte, error)) error {
 		in = bytes.NewReader(plain)
 	}
 	if err := f.check(bufio.NewReaderSize(in, 64<<10)); err != nil {
-		return console.Failed(err, "want a JSON array of session states, or their encrypted form iv:authTag:ciphertext; nothing was restored")
+		return console.Failed(err, "want a JSON array of session states, their encrypted form iv:authTag:ciphertext, or what 'dormouse export' wrote; nothing was restored")
 	}
 	if f.size, err = in.Seek(0, io.SeekEnd); err == nil {
 		_, err = in.Seek(0, io.SeekStart)
 	}
 	f.Reader = in
 	return err
+}
+
+// readFile checks a file in the snapshot form to its end, and reads it again from its beginning.
+func (f *states) readFile(in io.ReadSeeker, key []byte) error {
+	begin, err := in.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return err
+	}
+	array := engine.StatesAsJSON(bufio.NewReaderSize(in, 64<<10), key)
+	err = errors.Join(f.check(io.TeeReader(array, f)), array.Close())
+	if err != nil {
+		return console.Failed(err, "the key is another, or the file was cut off or changed; nothing was restored")
+	}
+	if _, err := in.Seek(begin, io.SeekStart); err != nil {
+		return err
+	}
+	again := engine.StatesAsJSON(bufio.NewReaderSize(in, 64<<10), key)
+	below := f.close
+	f.close = func() {
+		_ = again.Close()
+		below()
+	}
+	f.Reader = again
+	return nil
+}
+
+// Write counts the size of the JSON.
+func (f *states) Write(p []byte) (int, error) {
+	f.size += int64(len(p))
+	return len(p), nil
 }
 
 // check reads the array to its end.
