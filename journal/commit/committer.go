@@ -36,6 +36,7 @@ type Committer struct {
 	expect   journal.Seq    // last, or zero after it was trimmed away
 	previous journal.Digest // of it
 	crowd    int            // calls in the batch committed last
+	spare    batch          // memory for the next one
 	backoff  time.Duration
 	retryAt  time.Time // when accesses alone may try again
 	timer    *time.Timer

@@ -153,7 +153,7 @@ func (c *Committer) wait(ctx context.Context, d time.Duration) {
 // freeze takes from the queue what fits in one batch, in order. The lock is held.
 func (c *Committer) freeze() *batch {
 	n := min(c.queue.events+c.accesses.len(), journal.MaxBatchEvents)
-	b := &batch{events: make([]journal.Event, 0, n), calls: make([]placed, 0, min(c.queue.calls, n+1)), frozenAt: time.Now()}
+	b := c.newBatch(n, min(c.queue.calls, n+1))
 	for {
 		k := c.queue.front
 		switch {
@@ -181,6 +181,20 @@ func (c *Committer) freeze() *batch {
 	}
 }
 
+// newBatch returns an empty batch with room for so much. Where nothing is remembered, the memory of the one before is
+// used again: that is the only one there was.
+func (c *Committer) newBatch(events, calls int) *batch {
+	b := &batch{events: c.spare.events[:0], calls: c.spare.calls[:0], frozenAt: time.Now()}
+	if cap(b.events) < events {
+		b.events = make([]journal.Event, 0, events)
+	}
+	if cap(b.calls) < calls {
+		b.calls = make([]placed, 0, calls)
+	}
+	c.spare = batch{}
+	return b
+}
+
 func (b *batch) fits(events, size int) bool {
 	return len(b.events)+events <= journal.MaxBatchEvents && b.size+size <= journal.MaxBatchBytes
 }
@@ -202,7 +216,7 @@ func (c *Committer) commit(ctx context.Context, b *batch) error {
 	case err == nil:
 		c.previous = previous
 		c.committed(b, seq)
-		c.recycleMessage(b)
+		c.reuse(b)
 		return nil
 	case errors.Is(err, journal.ErrUnavailable):
 		c.unavailable(b, err)
@@ -228,11 +242,17 @@ func digestOf(data []byte) func() journal.Digest {
 	return digest
 }
 
-// recycleMessage gives the memory of a stored message back.
-func (c *Committer) recycleMessage(b *batch) {
+// reuse gives the memory of a stored batch back: nobody reads its message any more, and its events only if they are
+// remembered.
+func (c *Committer) reuse(b *batch) {
 	if r, ok := c.o.Encoder.(Recycler); ok {
 		r.Recycle(b.data)
 		b.data = nil
+	}
+	if c.recent.maxBatches < 0 {
+		clear(b.events)
+		clear(b.calls)
+		c.spare = batch{events: b.events, calls: b.calls}
 	}
 }
 
