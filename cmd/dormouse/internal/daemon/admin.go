@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
 	"fmt"
@@ -55,13 +56,19 @@ func (d *daemon) withToken(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 		want := d.token.Load()
-		if want == nil || !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare([]byte(strings.TrimSpace(given)), []byte(*want)) != 1 {
+		if want == nil || !strings.EqualFold(scheme, "Bearer") || !same(strings.TrimSpace(given), *want) {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="dormouse admin"`)
 			writeJSON(w, http.StatusUnauthorized, map[string]string{"error": "want the bearer token of admin.token"})
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// same compares in a time that tells nothing, of the length neither.
+func same(a, b string) bool {
+	x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
+	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
 }
 
 func (d *daemon) listSessions(w http.ResponseWriter, _ *http.Request) error {
