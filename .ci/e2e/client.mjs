@@ -2,11 +2,20 @@
 // A command is {id, op, client, ...}; its answer {id, ok, ms, ...} or {id, ok: false, ms, error}. What a client
 // reports by itself comes as {event, client, ...}. The Go side is cmd/dormouse/e2e/driver_test.go.
 import { createInterface } from 'node:readline';
-import { Client } from '@modelcontextprotocol/sdk/client/index.js';
-import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
-import { LoggingMessageNotificationSchema } from '@modelcontextprotocol/sdk/types.js';
 
 const clients = new Map();
+
+// load imports an SDK of the first generation by its package, or the second generation: '@modelcontextprotocol/client'.
+async function load(sdk) {
+  if (sdk === '@modelcontextprotocol/client') {
+    const { Client, StreamableHTTPClientTransport: Transport } = await import(sdk);
+    return { Client, Transport, logged: 'notifications/message', second: true };
+  }
+  const [{ Client }, { StreamableHTTPClientTransport: Transport }, { LoggingMessageNotificationSchema: logged }] = await Promise.all([
+    import(`${sdk}/client/index.js`), import(`${sdk}/client/streamableHttp.js`), import(`${sdk}/types.js`),
+  ]);
+  return { Client, Transport, logged };
+}
 
 const say = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 
@@ -23,14 +32,16 @@ function client(name) {
 }
 
 const ops = {
-  async connect({ client: name, url, headers }) {
-    const transport = new StreamableHTTPClientTransport(new URL(url), { requestInit: { headers: headers ?? {} } });
-    const mcp = new Client({ name: `e2e-${name}`, version: '1.0.0' }, { capabilities: {} });
+  async connect({ client: name, url, headers, sdk }) {
+    const { Client, Transport, logged, second } = await load(sdk ?? '@modelcontextprotocol/sdk');
+    const transport = new Transport(new URL(url), { requestInit: { headers: headers ?? {} } });
+    const options = second ? { versionNegotiation: { mode: 'auto' } } : {};
+    const mcp = new Client({ name: `e2e-${name}`, version: '1.0.0' }, { capabilities: {}, ...options });
     mcp.onerror = (err) => say({ event: 'error', client: name, error: describe(err) });
     mcp.onclose = () => say({ event: 'close', client: name });
-    mcp.setNotificationHandler(LoggingMessageNotificationSchema, (n) => say({ event: 'log', client: name, params: n.params }));
+    mcp.setNotificationHandler(logged, (n) => say({ event: 'log', client: name, params: n.params }));
     await mcp.connect(transport);
-    clients.set(name, { mcp, transport });
+    clients.set(name, { mcp, transport, second });
     return { sessionId: transport.sessionId ?? '', protocol: transport.protocolVersion ?? '', server: mcp.getServerVersion() };
   },
   async tools({ client: name, timeoutMs }) {
@@ -38,8 +49,10 @@ const ops = {
     return { tools: tools.map((t) => t.name) };
   },
   async call({ client: name, tool, args, timeoutMs }) {
-    const result = await client(name).mcp.callTool({ name: tool, arguments: args ?? {} }, undefined, { timeout: timeoutMs });
-    return { sessionId: client(name).transport.sessionId, result };
+    const { mcp, transport, second } = client(name);
+    const options = { timeout: timeoutMs };
+    const result = await mcp.callTool({ name: tool, arguments: args ?? {} }, ...(second ? [options] : [undefined, options]));
+    return { sessionId: transport.sessionId ?? '', result };
   },
   async terminate({ client: name }) {
     const { mcp, transport } = client(name);

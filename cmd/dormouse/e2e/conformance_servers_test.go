@@ -35,6 +35,10 @@ func conformanceServers() []conformanceServer {
 	return []conformanceServer{
 		{"go", goEverythingTwice("-stateless=false"), append(withSessions, pass{release02, "2026-07-28"})},
 		{"go, stateless", goEverythingTwice("-stateless=true"), []pass{{release01, ""}, {release02, "2025-06-18"}, {release02, "2025-11-25"}, {release02, "2026-07-28"}, {release02, ""}}},
+		{"typescript 2", func(t *testing.T) (string, string) {
+			t.Helper()
+			return startNext(t).url(), startGateway(t, "--upstream", startNext(t).url()).url()
+		}, []pass{{release02, "2025-11-25"}, {release02, "2026-07-28"}}},
 		{"server-everything", func(t *testing.T) (string, string) {
 			t.Helper()
 			return startEverything(t).url(), startGateway(t, "--upstream", startEverything(t).url()).url()

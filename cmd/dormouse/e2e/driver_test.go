@@ -63,6 +63,7 @@ type command struct {
 	Client    string            `json:"client"`
 	URL       string            `json:"url,omitempty"`
 	Headers   map[string]string `json:"headers,omitempty"`
+	SDK       string            `json:"sdk,omitempty"` // its npm package; empty = @modelcontextprotocol/sdk
 	Tool      string            `json:"tool,omitempty"`
 	Args      any               `json:"args,omitempty"`
 	TimeoutMS int64             `json:"timeoutMs,omitempty"`
@@ -182,9 +183,15 @@ type client struct {
 // connect makes a new client, which must succeed.
 func (c *clients) connect(name, url string, headers map[string]string) *client {
 	c.t.Helper()
+	return c.connectBy("", name, url, headers)
+}
+
+// connectBy is connect with a client of another SDK.
+func (c *clients) connectBy(sdk, name, url string, headers map[string]string) *client {
+	c.t.Helper()
 	ctx, cancel := context.WithTimeoutCause(c.t.Context(), 60*time.Second, errTimeout)
 	defer cancel()
-	a, err := c.do(ctx, command{Op: "connect", Client: name, URL: url, Headers: headers})
+	a, err := c.do(ctx, command{Op: "connect", Client: name, URL: url, Headers: headers, SDK: sdk})
 	if err != nil {
 		c.t.Fatalf("client %s: connect: %v", name, err)
 	}
