@@ -152,6 +152,28 @@ func newFleet(t *testing.T, servers int) *fleet {
 	return f
 }
 
+// newClusterFleet starts three replicas whose embedded servers are one cluster.
+func newClusterFleet(t *testing.T, args ...string) *fleet {
+	t.Helper()
+	f := &fleet{t: t, dir: t.TempDir()}
+	f.keys = filepath.Join(f.dir, "keys")
+	if err := seal.Save(f.keys, seal.GenerateKeyring()); err != nil {
+		t.Fatal(err)
+	}
+	var peers []string
+	for _, port := range freePorts(t, 3) {
+		peers = append(peers, fmt.Sprintf("127.0.0.1:%d", port))
+	}
+	for i := range peers {
+		r := f.prepare(append([]string{"--cluster", "fleet", "--cluster-listen", peers[i], "--cluster-peers", strings.Join(peers, ",")}, args...)...)
+		r.start()
+	}
+	for _, r := range f.replicas {
+		f.awaitReady(r)
+	}
+	return f
+}
+
 // await waits until ok is true.
 func (f *fleet) await(what string, ok func() bool) {
 	f.t.Helper()
@@ -190,10 +212,12 @@ func (f *fleet) prepare(args ...string) *replica {
 	r := &replica{name: name, listen: fmt.Sprintf("127.0.0.1:%d", ports[0]), peers: fmt.Sprintf("127.0.0.1:%d", ports[1]), data: filepath.Join(f.dir, name)}
 	r.process = &process{t: f.t, name: "dormouse", log: filepath.Join(f.dir, name+".log")}
 	r.args = append([]string{
-		"serve", "--data", r.data, "--key-file", f.keys, "--nats-url", f.url, "--nats-replicas", strconv.Itoa(len(f.nats)),
-		"--nats-monitor", strings.Join(f.monitors, ","), "--replica-name", name, "--listen", r.listen, "--admin-listen", "off",
+		"serve", "--data", r.data, "--key-file", f.keys, "--replica-name", name, "--listen", r.listen, "--admin-listen", "off",
 		"--replica-listen", r.peers, "--fence-after", "2s",
 	}, args...)
+	if f.url != "" {
+		r.args = append(r.args, "--nats-url", f.url, "--nats-replicas", strconv.Itoa(len(f.nats)), "--nats-monitor", strings.Join(f.monitors, ","))
+	}
 	f.t.Cleanup(r.clean)
 	f.replicas = append(f.replicas, r)
 	return r

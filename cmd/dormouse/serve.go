@@ -11,6 +11,7 @@ import (
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/daemon"
 	"github.com/dormouse-mcp/dormouse/engine/n8n"
 	"github.com/dormouse-mcp/dormouse/journal"
+	"github.com/dormouse-mcp/dormouse/journal/jetstream"
 )
 
 type serveCmd struct {
@@ -50,6 +51,9 @@ type serveCmd struct {
 	AcceptLoss bool `help:"Where the journal is damaged, go on without what is lost: that is recorded and journaled, and everything that can be proven good is kept. See 'dormouse verify' first." group:"storage"`
 
 	NATSReplicas     int             `help:"Replicas of the streams, when they are made: 1, 3 or 5." enum:"1,3,5" default:"1" name:"nats-replicas" group:"replicas"`
+	Cluster          string          `help:"Make the embedded servers of three or five replicas one JetStream cluster of this name. All need the same key file." placeholder:"NAME" group:"replicas"`
+	ClusterListen    string          `help:"Where the cluster's other servers reach this one." placeholder:"HOST:PORT" group:"replicas"`
+	ClusterPeers     []string        `help:"Where all servers of the cluster listen, comma-separated, the same on all of them." placeholder:"HOST:PORT" group:"replicas"`
 	ReplicaListen    string          `help:"Where other replicas forward requests to whose sessions live in this process. Connections prove that they come from a replica with the same keyring." placeholder:"HOST:PORT" group:"replicas"`
 	ReplicaAdvertise string          `help:"Under which address they reach it, if --replica-listen names none that they can use." placeholder:"https://HOST:PORT" group:"replicas"`
 	FenceAfter       config.Duration `help:"A replica that has not heard from the stream for so long no longer serves sessions that live in its process: another one takes them over a little later. The same on all replicas." default:"5s" group:"replicas"`
@@ -90,6 +94,9 @@ func (c *serveCmd) Run(ctx context.Context, root *cli, s console.Streams) error 
 }
 
 func (c *serveCmd) check() error {
+	if c.Cluster != "" && c.NATSURL != "" {
+		return console.Usage(errors.New("--cluster and --nats-url exclude each other"), "a cluster is of the embedded servers")
+	}
 	for name, n := range map[string]int{
 		"max-sessions": c.MaxSessions - 1, "max-live": c.MaxLive - 1, "max-sessions-per-tenant": c.MaxSessionsPerTenant,
 		"snapshot-events": c.SnapshotEvents - 1, "snapshot-batches": c.SnapshotBatches - 1,
@@ -133,6 +140,10 @@ func (c *serveCmd) config() daemon.Config {
 		cfg.Store.MinFree = -1
 	}
 	cfg.Store.Replicas = c.NATSReplicas
+	if c.Cluster != "" {
+		cfg.Store.Replicas = max(cfg.Store.Replicas, 3)
+		cfg.Store.Cluster = jetstream.ClusterOptions{Name: c.Cluster, Listen: c.ClusterListen, Peers: c.ClusterPeers}
+	}
 	return cfg
 }
 

@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -32,6 +33,8 @@ type ServerOptions struct {
 	// Mend makes damaged block files readable before the server starts, and keeps them as they were in a folder
 	// Dir/damaged-TIME. Without it, the start fails with a *BlockError where the server would cut them off.
 	Mend bool
+	// Cluster, if it has a name, makes this server one of several. Then Mend must not be set.
+	Cluster ClusterOptions
 	// Logger gets the server's own messages.
 	Logger zerolog.Logger
 }
@@ -49,6 +52,11 @@ func (o *ServerOptions) fill() error {
 	if o.Name == "" {
 		o.Name = "dormouse"
 	}
+	if o.Cluster.Name != "" {
+		if err := o.Cluster.validate(); err != nil {
+			return err
+		}
+	}
 	if o.MinFree == 0 {
 		o.MinFree = DefaultMinFree
 	}
@@ -61,12 +69,14 @@ func (o *ServerOptions) fill() error {
 // Where the disk is full, or fails for a while, it heals by itself: see [Server.Admit] and [Server.Trust].
 // Safe for concurrent use.
 type Server struct {
-	o       ServerOptions
-	lock    *flock.Flock
-	logger  *natsLogger
-	stop    sync.Once
-	ending  chan struct{} // closed by Shutdown
-	repairs sync.WaitGroup
+	o      ServerOptions
+	lock   *flock.Flock
+	logger *natsLogger
+	stop   sync.Once
+	ending chan struct{} // closed by Shutdown
+
+	password string // of a clustered server's clients
+	repairs  sync.WaitGroup
 
 	mended  []BlockFault // at the start
 	suspect atomic.Bool  // the server reported an error that nobody has looked at
@@ -91,9 +101,9 @@ func StartServer(o ServerOptions) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, lock: lock, logger: &natsLogger{log: o.Logger}, ending: make(chan struct{})}
+	s := &Server{o: o, lock: lock, logger: &natsLogger{log: o.Logger}, ending: make(chan struct{}), password: rand.Text()}
 	s.logger.onError = func() { s.suspect.Store(true) }
-	if err := s.lookAtBlocks(); err != nil {
+	if err := s.lookAtBlocks(); err != nil && !s.clustered() { // there, the others have what is damaged here
 		s.Shutdown()
 		return nil, err
 	}
@@ -108,7 +118,7 @@ func StartServer(o ServerOptions) (*Server, error) {
 
 // start starts a NATS server on the folder.
 func (s *Server) start() (*server.Server, error) {
-	n, err := server.NewServer(&server.Options{
+	o := &server.Options{
 		ServerName:        s.o.Name,
 		DontListen:        true,
 		NoSigs:            true,
@@ -116,7 +126,9 @@ func (s *Server) start() (*server.Server, error) {
 		StoreDir:          s.o.Dir, // the server appends "jetstream"
 		SyncAlways:        true,
 		JetStreamMaxStore: noLimit,
-	})
+	}
+	s.o.Cluster.apply(o, s.password)
+	n, err := server.NewServer(o)
 	if err != nil {
 		return nil, fmt.Errorf("embedded server: %w", err)
 	}
@@ -145,7 +157,11 @@ func halt(n *server.Server) {
 // Connect opens a connection to the server. The caller closes it, before Shutdown.
 func (s *Server) Connect() (*nats.Conn, error) {
 	o := ConnectOptions{Name: "dormouse", Logger: s.logger.log}
-	return o.connect(nats.DefaultURL, nats.InProcessServer(dialer{s}))
+	more := []nats.Option{nats.InProcessServer(dialer{s})}
+	if s.clustered() {
+		more = append(more, nats.UserInfo(clusterUser, s.password))
+	}
+	return o.connect(nats.DefaultURL, more...)
 }
 
 // dialer connects to whatever NATS server there is at the moment.

@@ -175,7 +175,7 @@ func (s *Store) restore(ctx context.Context) error {
 		State: state, Source: s.Journal, Opener: s.Opener, Own: s.Committer.Recent, Progress: s.o.Progress,
 		Journal: s.Journal.ID(), Losses: k.losses, Marks: k.marks,
 	}
-	if s.server == nil {
+	if s.Remote() {
 		o.MarkPatience = endPatience
 	}
 	if s.o.Seen != nil {

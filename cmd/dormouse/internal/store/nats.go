@@ -17,14 +17,17 @@ func natsName(r journal.ReplicaID) string {
 
 // askPromise asks a NATS of the operator's what it guarantees.
 func (s *Store) askPromise(ctx context.Context) (err error) {
-	if s.server == nil {
-		s.promise, err = s.Journal.Promise(ctx, s.o.NATSMonitors)
+	if !s.Remote() {
+		return nil
+	}
+	if s.promise, err = s.Journal.Promise(ctx, s.o.NATSMonitors); err == nil && s.clustered() {
+		s.promise.Sync = jetstream.Sync{Asked: s.promise.Servers, Always: true} // ours are
 	}
 	return err
 }
 
 // Remote reports whether the journal is in a NATS that others may use too.
-func (s *Store) Remote() bool { return s.server == nil }
+func (s *Store) Remote() bool { return s.server == nil || s.clustered() }
 
 // Promise returns what a NATS of the operator's guarantees; false with the embedded server.
-func (s *Store) Promise() (jetstream.Promise, bool) { return s.promise, s.server == nil }
+func (s *Store) Promise() (jetstream.Promise, bool) { return s.promise, s.Remote() }

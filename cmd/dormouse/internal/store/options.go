@@ -8,6 +8,7 @@ import (
 
 	"github.com/dormouse-mcp/dormouse/journal"
 	"github.com/dormouse-mcp/dormouse/journal/commit"
+	"github.com/dormouse-mcp/dormouse/journal/jetstream"
 	"github.com/dormouse-mcp/dormouse/replay"
 )
 
@@ -36,6 +37,9 @@ type Options struct {
 	NATSMonitors []string // URLs of servers' monitoring ports, where sync_interval is told
 	Replicas     int      // of the streams, where they are made; 0 = 1
 	Prefix       string   // of streams and subjects; empty = "dormouse"
+
+	// Cluster, if it has a name, makes the embedded server one of several. Its TLS is derived from the keyring.
+	Cluster jetstream.ClusterOptions
 
 	// MinFree is how many bytes of the disk the embedded server's appends leave free. 0 = jetstream.DefaultMinFree,
 	// negative = none.

@@ -60,23 +60,23 @@ func Open(ctx context.Context, o Options) (s *Store, err error) {
 	if err := s.connect(); err != nil {
 		return s, err
 	}
-	if err := s.openJournal(ctx); err != nil {
+	if err := s.patiently(ctx, s.openJournal); err != nil {
 		return s, err
 	}
-	if err := s.openKeys(ctx); err != nil {
+	if err := s.patiently(ctx, s.openKeys); err != nil {
 		return s, err
 	}
 	s.keys.opener = seal.NewBatchOpener(s.Keyring())
 	s.Opener = openerFunc(s.openBatch)
 	s.Vault = seal.NewVault(s.Keyring(), s.Journal.Keys())
 	s.Vault.ConsultErased(s.erased)
-	if err := s.openSnapshots(ctx); err != nil {
+	if err := s.patiently(ctx, s.openSnapshots); err != nil {
 		return s, err
 	}
-	if err := s.openMarks(ctx, s.o.Create); err != nil {
+	if err := s.patiently(ctx, func(ctx context.Context) error { return s.openMarks(ctx, s.o.Create) }); err != nil {
 		return s, err
 	}
-	if err := s.askPromise(ctx); err != nil {
+	if err := s.patiently(ctx, s.askPromise); err != nil {
 		return s, err
 	}
 	if err := s.revive(ctx); err != nil || !s.o.Create {
@@ -89,7 +89,13 @@ func (s *Store) connect() (err error) {
 	if s.o.NATSURL != "" {
 		return s.connectNATS()
 	}
-	s.server, err = jetstream.StartServer(jetstream.ServerOptions{Dir: s.o.Dir, Mend: s.o.AcceptLoss, MinFree: s.o.MinFree, Logger: s.o.Logger})
+	server := jetstream.ServerOptions{Dir: s.o.Dir, Mend: s.o.AcceptLoss, MinFree: s.o.MinFree, Logger: s.o.Logger}
+	if s.clustered() {
+		if err := s.joinCluster(&server); err != nil {
+			return err
+		}
+	}
+	s.server, err = jetstream.StartServer(server)
 	if errors.Is(err, jetstream.ErrLocked) {
 		return inUse(s.o.Dir)
 	}
@@ -126,7 +132,7 @@ func (s *Store) openJournal(ctx context.Context) error {
 	s.Fresh = s.o.Create && had == journal.ID{}
 	o := jetstream.Options{Prefix: s.o.Prefix, Replicas: s.o.Replicas, Create: s.Fresh, Logger: s.o.Logger}
 	if s.server != nil {
-		o.Guard = s.server
+		o.Guard = s.server.Guard()
 	}
 	s.Journal, err = jetstream.Open(ctx, s.nc, o)
 	if err != nil {
@@ -217,6 +223,9 @@ func (s *Store) Restore(ctx context.Context) error {
 
 // Durability says in words when an event counts as stored.
 func (s *Store) Durability() string {
+	if s.clustered() {
+		return "embedded JetStream cluster " + s.o.Cluster.Name + ": " + s.promise.String()
+	}
 	if s.server != nil {
 		return "embedded JetStream, fsync on every commit"
 	}
@@ -226,7 +235,7 @@ func (s *Store) Durability() string {
 // Writable says why nothing can be appended now; nil if it can. Only after Restore.
 func (s *Store) Writable() error {
 	if s.server != nil {
-		if err := s.server.Admit(0); err != nil {
+		if err := s.server.Guard().Admit(0); err != nil {
 			return err
 		}
 	}
@@ -257,6 +266,7 @@ func (s *Store) Close(ctx context.Context) error {
 		s.closeMarker(ctx)
 		errs = append(errs, s.Follower.Close())
 	}
+	s.handOver(ctx)
 	if s.nc != nil {
 		s.nc.Close()
 	}
