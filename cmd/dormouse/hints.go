@@ -25,6 +25,9 @@ func hinted(err error, data string) error {
 	if r, ok := errors.AsType[*control.RefusedError](err); ok {
 		return console.Refused(err, "%s", r.Hint)
 	}
+	if p, ok := errors.AsType[*store.PlaceError](err); ok {
+		return console.Refused(err, "%s", p.Hint())
+	}
 	if k, ok := errors.AsType[*seal.RingKeyError](err); ok {
 		return console.Refused(err, "another replica has rotated the keys since this keyring was copied, or it is another deployment's: bring the key file that has %s (compare with `dormouse keys list` there), and start again", k.ID)
 	}
@@ -45,6 +48,8 @@ func hinted(err error, data string) error {
 		return nil
 	case isUsage(err):
 		return err
+	case errors.Is(err, store.ErrNaming):
+		return console.Refused(err, "with it, every tenant would be taken for another one: bring back the key file that belongs here, its naming line included (replicas must have the same one; compare with `dormouse keys list`)")
 	case errors.Is(err, store.ErrEnvironment):
 		return console.Refused(err, "it must hold the text of a key file: DORMOUSE_KEYS=\"$(cat FILE)\"; or unset it to use the key file")
 	case errors.Is(err, seal.ErrReading):

@@ -43,7 +43,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "serving": serving, "initialize": initialize, "fetch": fetch, "flip": flip, "cut": cut,
-			"awaits": awaits, "answers": answers,
+			"awaits": awaits, "answers": answers, "nats": nats, "misname": misname,
 		},
 	})
 }

@@ -58,11 +58,14 @@ type unguarded struct{}
 func (unguarded) Admit(int) error { return nil }
 func (unguarded) Trust() error    { return nil }
 
+// DefaultPrefix is what the names of streams and subjects begin with if Options.Prefix is empty.
+const DefaultPrefix = "dormouse"
+
 var prefixForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 func (o *Options) fill() error {
 	if o.Prefix == "" {
-		o.Prefix = "dormouse"
+		o.Prefix = DefaultPrefix
 	}
 	if !prefixForm.MatchString(o.Prefix) {
 		return fmt.Errorf("journal prefix %q: %w: letters, digits, '-' and '_' only", o.Prefix, journal.ErrMalformed)

@@ -35,8 +35,8 @@ type Backend struct {
 	// nil: that is not known.
 	Begins func(context.Context) (journal.Seq, journal.Instant, error)
 	Verify func(ctx context.Context, headersOnly bool, progress func(audit.VerifyProgress)) (*audit.Report, error)
-	Close   func(context.Context, journal.Ref) error
-	Live    func() map[journal.Ref]bool // the sessions with a runtime here; nil: none
+	Close  func(context.Context, journal.Ref) error
+	Live   func() map[journal.Ref]bool // the sessions with a runtime here; nil: none
 	Past
 	Transfer
 

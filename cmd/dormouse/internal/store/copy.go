@@ -10,7 +10,7 @@ import (
 // Copy copies what a stopped store is opened from into an empty folder, the keyring aside, which is read where it is:
 // opening rewrites a store, and what is damaged should stay as it was found.
 func Copy(from, to string) error {
-	for _, name := range []string{filepath.Base(journalFile(from)), filepath.Base(markFile(from))} {
+	for _, name := range []string{filepath.Base(journalFile(from)), filepath.Base(markFile(from)), filepath.Base(natsFile(from))} {
 		data, err := os.ReadFile(filepath.Join(from, name))
 		if err == nil {
 			err = os.WriteFile(filepath.Join(to, name), data, 0o600) // #nosec G703 -- a folder of our own

@@ -78,6 +78,9 @@ func (s *Store) openGone(ctx context.Context, o jetstream.Options, had journal.I
 	if !errors.Is(err, jetstream.ErrNoJournal) {
 		return err
 	}
+	if s.server == nil && had == (journal.ID{}) {
+		return fmt.Errorf("%w: %w in the NATS at %s: is --nats-prefix right?", ErrNoFolder, err, redacted(s.o.NATSURL))
+	}
 	if had == (journal.ID{}) && !s.o.Create {
 		return fmt.Errorf("%w: there is no journal in %s yet", ErrNoFolder, s.o.Dir)
 	}

@@ -10,6 +10,7 @@
 //	jetstream.clean
 //	               says that these were closed in order
 //	mark           what was folded last, about once a second: the journal must not end before it
+//	nats           where the journal is, if it is in a NATS of the operator's
 //	journal.id     which journal this folder has had, so that another or an empty one is noticed
 //	damaged-TIME/  damaged files as they were before they were mended
 //	admin.token    the bearer token of the admin listener

@@ -16,6 +16,10 @@ var (
 	// ErrNoKeys says that there is a journal, but no keyring that could read it. Bring the keys back.
 	ErrNoKeys = errors.New("the keyring is missing")
 
+	// ErrNaming says that the keyring's naming key is not the one that made the names of this journal's tenants. Bring the
+	// key file that belongs here, all of it.
+	ErrNaming = errors.New("not the naming key of this journal")
+
 	// ErrEnvironment says that the environment's DORMOUSE_KEYS holds no keyring. Correct or unset it.
 	ErrEnvironment = errors.New("DORMOUSE_KEYS")
 )

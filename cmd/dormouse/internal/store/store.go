@@ -44,6 +44,9 @@ type Store struct {
 
 // Open takes the folder's lock and opens keyring and journal. The caller closes the store.
 func Open(ctx context.Context, o Options) (s *Store, err error) {
+	if err := checkKeyFile(&o); err != nil {
+		return nil, err
+	}
 	if err := o.fill(); err != nil {
 		return nil, err
 	}
@@ -86,6 +89,9 @@ func Open(ctx context.Context, o Options) (s *Store, err error) {
 }
 
 func (s *Store) connect() (err error) {
+	if err := s.checkPlace(); err != nil {
+		return err
+	}
 	if s.o.NATSURL != "" {
 		return s.connectNATS()
 	}
@@ -181,6 +187,9 @@ func (s *Store) openKeys(ctx context.Context) error {
 }
 
 func (s *Store) keepID() error {
+	if err := s.keepPlace(); err != nil {
+		return err
+	}
 	had, err := ReadJournalID(s.o.Dir)
 	if err != nil || had == s.Journal.ID() {
 		return err
@@ -209,6 +218,9 @@ func (s *Store) Restore(ctx context.Context) error {
 		err = s.overcome(ctx, err)
 	}
 	if err != nil {
+		return err
+	}
+	if err := s.checkNaming(ctx); err != nil {
 		return err
 	}
 	s.follower.Store(s.Follower)
