@@ -137,17 +137,20 @@ func (w *Waker) passWhole(ctx context.Context, a *answer, resp *http.Response) e
 	return nil
 }
 
-// passEvents passes a stream on event by event. One that breaks before the response is ended with an error for the
-// request: this protocol has no way to come back for the rest.
+// passEvents passes a stream on event by event, and keeps it alive. One that breaks before the response is ended with an
+// error for the request: this protocol has no way to come back for the rest.
 func (w *Waker) passEvents(ctx context.Context, a *answer, resp *http.Response) error {
 	er := w.readers.get(resp.Body, w.o.MaxEvent)
 	defer w.readers.put(er)
 	id := a.payload.id()
+	out := &kept{a: a, every: w.o.Keepalive}
+	defer out.end()
 	begin := func() {
 		if !a.begun() {
 			copyAnswer(a.Header(), resp.Header)
 			a.streams()
 			a.WriteHeader(resp.StatusCode)
+			out.start()
 		}
 	}
 	for open := id != nil; ; {
@@ -160,7 +163,7 @@ func (w *Waker) passEvents(ctx context.Context, a *answer, resp *http.Response) 
 			return w.broken(ctx, err)
 		case err != nil && open:
 			_ = w.broken(ctx, err) // is noted; the client is told on its stream
-			_, _ = a.Write(appendEvent(nil, []byte("message"), nil, nil, outcomeUnknown().response(id)))
+			_ = out.write(appendEvent(nil, []byte("message"), nil, nil, outcomeUnknown().response(id)), true)
 			return nil
 		case err != nil:
 			return nil
@@ -171,11 +174,8 @@ func (w *Waker) passEvents(ctx context.Context, a *answer, resp *http.Response) 
 			open = in.kind != kindResponse || !bytes.Equal(in.id, id)
 			w.learnTools(a.payload, ev.data)
 		}
-		if _, err := a.Write(ev.raw); err != nil {
+		if err := out.write(ev.raw, !er.whole()); err != nil {
 			return nil // the client is gone
-		}
-		if !er.whole() {
-			a.Flush()
 		}
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/dormouse-mcp/dormouse/engine/gateway"
 )
 
 // modern is an upstream of the protocol without sessions that notes what it gets.
@@ -265,7 +267,7 @@ func TestStatelessStreamBroken(t *testing.T) {
 	}
 }
 
-// The stream of subscriptions/listen comes through as it is sent, and does not hold up a shutdown.
+// The stream of subscriptions/listen comes through as it is sent, is kept alive, and does not hold up a shutdown.
 func TestStatelessListen(t *testing.T) {
 	up := newModern(t, func(w http.ResponseWriter, r *http.Request, _ msg) {
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -274,20 +276,26 @@ func TestStatelessListen(t *testing.T) {
 		<-r.Context().Done()
 	})
 	s := newSite(t)
-	r := s.boot(httpUpstream(t, up.door.url()))
-	lines := make(chan string, 8)
-	ended := make(chan struct{})
+	r := s.boot(httpUpstream(t, up.door.url()), setup{waker: func(o *gateway.WakerOptions) { o.Keepalive = 10 * time.Millisecond }})
+	acknowledged, alive, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		s.stream(stateless("subscriptions/listen", `,"notifications":{}`), "", func(l string) { lines <- l }, postNext()...)
+		var first, second sync.Once
+		s.stream(stateless("subscriptions/listen", `,"notifications":{}`), "", func(l string) {
+			switch {
+			case strings.Contains(l, "acknowledged"):
+				first.Do(func() { close(acknowledged) })
+			case l == ": keepalive":
+				second.Do(func() { close(alive) })
+			}
+		}, postNext()...)
 	}()
-	select {
-	case l := <-lines:
-		if !strings.Contains(l, "acknowledged") {
-			t.Error(l)
+	for _, c := range []chan struct{}{acknowledged, alive} {
+		select {
+		case <-c:
+		case <-time.After(20 * time.Second):
+			t.Fatal("no event")
 		}
-	case <-time.After(20 * time.Second):
-		t.Fatal("no event")
 	}
 	must(t, r.Shutdown(t.Context()))
 	<-ended
