@@ -6,6 +6,7 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/durable"
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/metrics"
 	"github.com/dormouse-mcp/dormouse/engine"
 	"github.com/dormouse-mcp/dormouse/engine/gateway"
@@ -102,34 +103,26 @@ func (d *daemon) watch() {
 	})
 }
 
-// wire makes engine and gateway of the restored store.
-func (d *daemon) wire() (err error) {
-	id := d.identifier()
-	d.waker, err = gateway.NewWaker(gateway.WakerOptions{
-		Upstream: d.upstream, Replica: d.c.Replica, EventKey: d.eventKey(), Replicas: d.directory, Logger: d.log,
+// wire puts engine and gateway on the restored store.
+func (d *daemon) wire() error {
+	name := d.store.Keyring().Name
+	a, err := durable.Assemble(durable.Parts{
+		Replica: d.c.Replica, Appender: d.store.Committer, Table: d.store.Follower, Vault: d.store.Vault, Name: name,
+	}, durable.Wiring{
+		Waker: gateway.WakerOptions{Upstream: d.upstream, Replicas: d.directory, Logger: d.log},
+		Engine: engine.Options{
+			SessionTimeout: d.c.SessionTimeout, MaxSessions: d.c.MaxSessions, MaxPerTenant: d.c.MaxPerTenant, MaxLive: d.c.MaxLive,
+			HibernateAfter: d.c.HibernateAfter, Logger: d.log, Observer: d.metrics,
+			ValidateContext: d.c.URLPolicy.Validate, Identify: ImportIdentity(name),
+		},
+		Gateway: gateway.Options{
+			Identify: d.identifier().Identify, AllowedOrigins: d.c.AllowedOrigins, AllowedHosts: d.c.AllowedHosts,
+			Limits: d.c.Limits, Peers: d.peers, Logger: d.log,
+		},
 	})
-	if err != nil {
-		return err
+	d.waker, d.engine, d.gateway = a.Waker, a.Engine, a.Gateway // shutdown ends what there is
+	if err == nil {
+		d.listening.Store(d.waker)
 	}
-	d.listening.Store(d.waker)
-	d.engine, err = engine.New(engine.Options{
-		Replica: d.c.Replica, Appender: d.store.Committer, Table: d.store.Follower, Vault: d.store.Vault, Waker: d.waker,
-		SessionTimeout: d.c.SessionTimeout, MaxSessions: d.c.MaxSessions, MaxPerTenant: d.c.MaxPerTenant, MaxLive: d.c.MaxLive,
-		HibernateAfter: d.c.HibernateAfter, Logger: d.log, Observer: d.metrics,
-		ValidateContext: d.c.URLPolicy.Validate, Identify: ImportIdentity(d.store.Keyring().Name),
-	})
-	if err != nil {
-		return err
-	}
-	d.gateway, err = gateway.New(gateway.Options{
-		Engine: d.engine, Waker: d.waker, Identify: id.Identify,
-		AllowedOrigins: d.c.AllowedOrigins, AllowedHosts: d.c.AllowedHosts, Limits: d.c.Limits, Peers: d.peers, Logger: d.log,
-	})
 	return err
-}
-
-// eventKey authenticates event IDs, alike on all replicas and after every restart.
-func (d *daemon) eventKey() []byte {
-	a, b := d.store.Keyring().Name("event-ids", "1"), d.store.Keyring().Name("event-ids", "2")
-	return append(a[:], b[:]...)
 }
