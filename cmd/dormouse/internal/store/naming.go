@@ -19,7 +19,7 @@ import (
 // another one, and every session's owner for a stranger. Nothing else would ever tell.
 func (s *Store) checkNaming(ctx context.Context) error {
 	k := s.Keyring()
-	if s.o.NoKeys || k.Complete() != nil {
+	if complete := k.Complete() == nil; s.o.NoKeys || !complete {
 		return nil // a reading keyring makes no names
 	}
 	name := k.Name("naming-fingerprint")
@@ -28,7 +28,7 @@ func (s *Store) checkNaming(ctx context.Context) error {
 		var err error
 		if stored, err = s.Journal.SetNaming(ctx, want); err != nil {
 			s.o.Logger.Warn().Err(err).Msg("which naming key this journal has could not be noted: one that is another will not be noticed")
-			return nil //nolint:nilerr // who may not update streams serves all the same
+			return nil // who may not update streams serves all the same
 		}
 	}
 	if stored != "" && stored != want {
