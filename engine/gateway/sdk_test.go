@@ -1,0 +1,387 @@
+package gateway_test
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/dormouse-mcp/dormouse/engine/gateway"
+)
+
+// What follows is between a client and a server of the official SDK.
+
+// watched is a server that tells what it hears.
+type watched struct {
+	*mcp.Server
+
+	door  *door
+	heard chan string
+	dead  context.Context //nolint:containedctx // ends what its tools do: closing a session waits for them
+	die   context.CancelFunc
+}
+
+// mortal returns a context that also ends with the server.
+func (w *watched) mortal(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(w.dead, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// newWatched returns a server at that address; its former sessions are lost.
+func newWatched(t *testing.T, d *door) *watched {
+	t.Helper()
+	w := &watched{door: d, heard: make(chan string, 100)}
+	w.dead, w.die = context.WithCancel(context.Background())
+	w.Server = mcp.NewServer(&mcp.Implementation{Name: "watched", Version: "1"}, &mcp.ServerOptions{
+		ProgressNotificationHandler: func(_ context.Context, r *mcp.ProgressNotificationServerRequest) { w.heard <- "progress " + r.Params.Message },
+		SubscribeHandler: func(_ context.Context, r *mcp.SubscribeRequest) error {
+			w.heard <- "subscribe " + r.Params.URI
+			return nil
+		},
+		UnsubscribeHandler: func(context.Context, *mcp.UnsubscribeRequest) error { return nil },
+	})
+	mcp.AddTool(w.Server, &mcp.Tool{Name: "hold"}, func(ctx context.Context, r *mcp.CallToolRequest, _ say) (*mcp.CallToolResult, any, error) {
+		if token := r.Params.GetProgressToken(); token != nil {
+			if err := r.Session.NotifyProgress(ctx, &mcp.ProgressNotificationParams{ProgressToken: token, Message: "half"}); err != nil {
+				w.heard <- err.Error()
+			}
+		}
+		w.heard <- "held"
+		ctx, cancel := w.mortal(ctx)
+		defer cancel()
+		<-ctx.Done()
+		w.heard <- "let go"
+		return nil, nil, ctx.Err()
+	})
+	mcp.AddTool(w.Server, &mcp.Tool{Name: "withdraw"}, func(ctx context.Context, r *mcp.CallToolRequest, _ say) (*mcp.CallToolResult, any, error) {
+		ctx, cancel := context.WithCancel(ctx)
+		go func() {
+			<-time.After(50 * time.Millisecond)
+			cancel()
+		}()
+		_, err := r.Session.Elicit(ctx, &mcp.ElicitParams{Message: "?", RequestedSchema: map[string]any{"type": "object"}})
+		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: err.Error()}}}, nil, nil
+	})
+	mcp.AddTool(w.Server, &mcp.Tool{Name: "log"}, func(ctx context.Context, r *mcp.CallToolRequest, _ say) (*mcp.CallToolResult, any, error) {
+		for _, level := range []mcp.LoggingLevel{"info", "error"} {
+			if err := r.Session.Log(ctx, &mcp.LoggingMessageParams{Level: level, Data: string(level)}); err != nil {
+				return nil, nil, err
+			}
+		}
+		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: "logged"}}}, nil, nil
+	})
+	w.AddResource(&mcp.Resource{URI: "test://a", Name: "a"}, func(context.Context, *mcp.ReadResourceRequest) (*mcp.ReadResourceResult, error) {
+		return &mcp.ReadResourceResult{Contents: []*mcp.ResourceContents{{URI: "test://a", Text: "A"}}}, nil
+	})
+	d.open(mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return w.Server }, nil))
+	t.Cleanup(w.gone)
+	return w
+}
+
+// gone ends the server with its sessions.
+func (w *watched) gone() {
+	w.die()
+	w.door.shut()
+	for s := range w.Sessions() {
+		_ = s.Close()
+	}
+}
+
+// expect waits for what must come, whatever else does.
+func expect(t *testing.T, heard <-chan string, want string) {
+	t.Helper()
+	late := time.After(20 * time.Second)
+	for {
+		select {
+		case got := <-heard:
+			if got == want {
+				return
+			}
+		case <-late:
+			t.Fatalf("never heard: %s", want)
+		}
+	}
+}
+
+// Cancellation passes from the client to the tool, and from the server's question to the client.
+func TestCancellationBothWays(t *testing.T) {
+	w := newWatched(t, newDoor(t))
+	s := newSite(t)
+	s.boot(httpUpstream(t, w.door.url()))
+	asked, withdrawn := make(chan string, 1), make(chan string, 1)
+	cs := s.client(func(o *mcp.ClientOptions) {
+		o.ElicitationHandler = func(ctx context.Context, _ *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
+			asked <- "asked"
+			<-ctx.Done()
+			withdrawn <- "withdrawn"
+			return &mcp.ElicitResult{Action: "decline"}, nil
+		}
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	failed := make(chan error, 1)
+	go func() {
+		_, err := cs.CallTool(ctx, &mcp.CallToolParams{Name: "hold", Arguments: say{"x"}})
+		failed <- err
+	}()
+	expect(t, w.heard, "held")
+	cancel()
+	expect(t, w.heard, "let go")
+	if err := <-failed; err == nil {
+		t.Error("the cancelled call succeeded") //nolint:misspell // the protocol's spelling
+	}
+	if got := call(t, cs, "withdraw", "x"); !strings.Contains(got, "canceled") {
+		t.Errorf("%q", got)
+	}
+	expect(t, asked, "asked")
+	expect(t, withdrawn, "withdrawn")
+}
+
+// Progress passes from the tool to the client that waits for it, and from the client to the server.
+func TestProgressBothWays(t *testing.T) {
+	w := newWatched(t, newDoor(t))
+	s := newSite(t)
+	s.boot(httpUpstream(t, w.door.url()))
+	heard := make(chan string, 10)
+	cs := s.client(func(o *mcp.ClientOptions) {
+		o.ProgressNotificationHandler = func(_ context.Context, r *mcp.ProgressNotificationClientRequest) {
+			heard <- r.Params.Message
+		}
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p := &mcp.CallToolParams{Name: "hold", Arguments: say{"x"}}
+		p.SetProgressToken("p1")
+		_, _ = cs.CallTool(ctx, p)
+	}()
+	expect(t, heard, "half")
+	must(t, cs.NotifyProgress(t.Context(), &mcp.ProgressNotificationParams{ProgressToken: "p2", Message: "from the client"}))
+	expect(t, w.heard, "progress from the client")
+	cancel()
+	<-done
+}
+
+// Log level and subscriptions hold over the death of the server and of the gateway.
+func TestWishesOutliveTheServer(t *testing.T) {
+	d := newDoor(t)
+	w := newWatched(t, d)
+	s := newSite(t)
+	r := s.boot(httpUpstream(t, d.url()))
+	heard := make(chan string, 100)
+	cs := s.client(func(o *mcp.ClientOptions) {
+		o.LoggingMessageHandler = func(_ context.Context, r *mcp.LoggingMessageRequest) { heard <- "log " + r.Params.Data.(string) }
+		o.ResourceUpdatedHandler = func(_ context.Context, r *mcp.ResourceUpdatedNotificationRequest) { heard <- "updated " + r.Params.URI }
+	})
+	must(t, cs.SetLoggingLevel(t.Context(), &mcp.SetLoggingLevelParams{Level: "warning"}))
+	must(t, cs.Subscribe(t.Context(), &mcp.SubscribeParams{URI: "test://a"}))
+	check := func(what string, w *watched) {
+		t.Helper()
+		expect(t, w.heard, "subscribe test://a")
+		_ = call(t, cs, "log", "x")
+		for {
+			got := <-heard
+			if got == "log info" {
+				t.Errorf("%s: the log level is forgotten", what)
+			}
+			if got == "log error" {
+				break
+			}
+		}
+		// The GET stream on which updates come may have to be opened again first.
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			must(t, w.ResourceUpdated(t.Context(), &mcp.ResourceUpdatedNotificationParams{URI: "test://a"}))
+			select {
+			case got := <-heard:
+				if got == "updated test://a" {
+					return
+				}
+			case <-tick.C:
+			case <-t.Context().Done():
+				t.Fatalf("%s: no updates", what)
+			}
+		}
+	}
+	check("at first", w)
+	w.gone()
+	w = newWatched(t, d)
+	_ = call(t, cs, "log", "wake up")
+	check("after the server's death", w)
+	w.gone()
+	r.kill()
+	w = newWatched(t, d)
+	s.boot(httpUpstream(t, d.url()))
+	_ = call(t, cs, "log", "wake up")
+	check("after both died", w)
+}
+
+// A call that was in flight when the gateway died ends with an error as soon as the client has found the gateway again: clients
+// of 2025-11-25 come back with the event ID that the answer began with.
+func TestInFlightCallOfAClientIsSettled(t *testing.T) {
+	d := newDoor(t)
+	w := newWatched(t, d)
+	s := newSite(t)
+	r := s.boot(httpUpstream(t, d.url()))
+	half := make(chan string, 1)
+	cs := s.client(func(o *mcp.ClientOptions) {
+		o.ProgressNotificationHandler = func(context.Context, *mcp.ProgressNotificationClientRequest) { half <- "half" }
+	})
+	if v := cs.InitializeResult().ProtocolVersion; v != "2025-11-25" {
+		t.Fatal(v)
+	}
+	for range 2 {
+		failed := make(chan error, 1)
+		go func() {
+			p := &mcp.CallToolParams{Name: "hold", Arguments: say{"x"}}
+			p.SetProgressToken("p")
+			_, err := cs.CallTool(t.Context(), p)
+			failed <- err
+		}()
+		expect(t, w.heard, "held")
+		expect(t, half, "half") // the client has the beginning of the answer
+		r.kill()
+		w.gone()
+		w = newWatched(t, d)
+		r = s.boot(httpUpstream(t, d.url()))
+		select {
+		case err := <-failed:
+			if err == nil || !strings.Contains(err.Error(), "may or may not have been executed") {
+				t.Errorf("%v", err)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatal("the call hangs")
+		}
+		if got := call(t, cs, "log", "x"); got != "logged" {
+			t.Errorf("afterwards: %q", got)
+		}
+	}
+}
+
+// When it is the server that dies, the client is told on the connection that it has, whatever its version.
+func TestInFlightCallIsSettledAtOnce(t *testing.T) {
+	for _, version := range []string{"2025-03-26", "2025-06-18", "2025-11-25"} {
+		t.Run(version, func(t *testing.T) {
+			up := newScripted(t, func(w http.ResponseWriter, _ *http.Request, m msg) {
+				if m.ID == nil {
+					w.WriteHeader(405)
+					return
+				}
+				sse(w, progress)
+				cut()
+			})
+			up.version = version
+			s := newSite(t)
+			s.boot(httpUpstream(t, up.door.url()), setup{waker: func(o *gateway.WakerOptions) { o.UpstreamWait = time.Second }})
+			cs := s.client()
+			if got := cs.InitializeResult().ProtocolVersion; got != version {
+				t.Fatal(got)
+			}
+			_, err := cs.CallTool(t.Context(), &mcp.CallToolParams{Name: "echo", Arguments: say{"x"}})
+			if err == nil || !strings.Contains(err.Error(), "may or may not have been executed") {
+				t.Errorf("%v", err)
+			}
+			if err := cs.Ping(t.Context(), nil); err != nil {
+				t.Errorf("afterwards: %v", err)
+			}
+		})
+	}
+}
+
+// An older client has no event ID to come back with. The gateway's death breaks its connection, which the SDK's client reports as
+// an error of the call and the end of nothing else.
+func TestInFlightCallOfAnOlderClient(t *testing.T) {
+	for _, version := range []string{"2025-03-26", "2025-06-18"} {
+		t.Run(version, func(t *testing.T) {
+			began := make(chan string, 1)
+			up := newScripted(t, func(w http.ResponseWriter, r *http.Request, m msg) {
+				if m.ID == nil {
+					w.WriteHeader(405)
+					return
+				}
+				sse(w, `data: {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"p","progress":1}}`)
+				<-r.Context().Done()
+			})
+			up.version = version
+			s := newSite(t)
+			r := s.boot(httpUpstream(t, up.door.url()))
+			cs := s.client(func(o *mcp.ClientOptions) {
+				o.ProgressNotificationHandler = func(context.Context, *mcp.ProgressNotificationClientRequest) { began <- "began" }
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // the bound: the client's own patience
+			defer cancel()
+			failed := make(chan error, 1)
+			go func() {
+				p := &mcp.CallToolParams{Name: "echo", Arguments: say{"x"}}
+				p.SetProgressToken("p")
+				_, err := cs.CallTool(ctx, p)
+				failed <- err
+			}()
+			expect(t, began, "began") // the client has the beginning of the answer
+			r.kill()
+			s.boot(httpUpstream(t, up.door.url()))
+			err := <-failed
+			t.Logf("%s: %v", version, err)
+			if err == nil {
+				t.Error("a call that nobody answered has succeeded")
+			}
+			if err := cs.Ping(t.Context(), nil); err != nil {
+				t.Errorf("afterwards: %v", err)
+			}
+		})
+	}
+}
+
+// A late answer to a question of a server that has died completes nothing in the one after it, though both count from one.
+func TestLateAnswerOfAClient(t *testing.T) {
+	d := newDoor(t)
+	var answers []string
+	ask := func(name string) *watched {
+		w := newWatched(t, d)
+		mcp.AddTool(w.Server, &mcp.Tool{Name: "ask"}, func(ctx context.Context, r *mcp.CallToolRequest, _ say) (*mcp.CallToolResult, any, error) {
+			ctx, cancel := w.mortal(ctx)
+			defer cancel()
+			res, err := r.Session.Elicit(ctx, &mcp.ElicitParams{Message: name, RequestedSchema: map[string]any{"type": "object", "properties": map[string]any{"to": map[string]any{"type": "string"}}}})
+			if err != nil {
+				return nil, nil, err
+			}
+			return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: res.Content["to"].(string)}}}, nil, nil
+		})
+		return w
+	}
+	w := ask("first")
+	s := newSite(t)
+	s.boot(httpUpstream(t, d.url()))
+	asked, hold := make(chan string, 2), make(chan struct{})
+	cs := s.client(func(o *mcp.ClientOptions) {
+		o.ElicitationHandler = func(_ context.Context, r *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
+			asked <- r.Params.Message
+			if r.Params.Message == "first" {
+				<-hold
+			} else {
+				close(hold) // the late answer to the first goes out while the second is open
+				<-time.After(200 * time.Millisecond)
+			}
+			return &mcp.ElicitResult{Action: "accept", Content: map[string]any{"to": r.Params.Message}}, nil
+		}
+	})
+	first := make(chan struct{})
+	go func() {
+		defer close(first)
+		_, _ = cs.CallTool(t.Context(), &mcp.CallToolParams{Name: "ask", Arguments: say{"x"}})
+	}()
+	expect(t, asked, "first")
+	w.gone()
+	ask("second")
+	answers = append(answers, call(t, cs, "ask", "x"))
+	<-first
+	if !slices.Equal(answers, []string{"second"}) {
+		t.Errorf("%q", answers)
+	}
+}
