@@ -170,7 +170,7 @@ func (g *Gateway) get(w http.ResponseWriter, r *http.Request) {
 func (g *Gateway) stream(a *answer, r *http.Request) {
 	lease, err := g.acquire(r, 1)
 	if err != nil {
-		a.fail(r.Context(), err, &g.o.Logger)
+		g.noStream(a, r, err)
 		return
 	}
 	defer lease.Release()
@@ -181,7 +181,7 @@ func (g *Gateway) stream(a *answer, r *http.Request) {
 	defer func() { call.End(a.byStatus()) }()
 	rt, err := lease.Runtime(r.Context())
 	if err != nil {
-		a.fail(r.Context(), err, &g.o.Logger)
+		g.noStream(a, r, err)
 		return
 	}
 	defer context.AfterFunc(g.stopping, func() { cancel(engine.ErrNotReady) })() //nolint:contextcheck // the gateway's end ends it, too

@@ -100,15 +100,25 @@ func (g *Gateway) nowhere(a *answer, r *http.Request, err error) {
 		refuse(http.StatusMisdirectedRequest, codeUnavailable, "The session is served by another replica").write(a, nil)
 		return
 	}
-	if r.Method == http.MethodGet && r.Context().Err() == nil && !gone(err) {
-		id, _ := sessionOf(r.Header)
-		g.o.Waker.later(a, r, journal.SessionID(id).Ref())
+	if r.Method == http.MethodGet {
+		g.noStream(a, r, err)
 		return
 	}
 	if err == nil {
 		err = errNoRoute
 	}
 	a.fail(r.Context(), err, &g.o.Logger)
+}
+
+// noStream answers a GET that could not be served.
+func (g *Gateway) noStream(a *answer, r *http.Request, err error) {
+	passing := err == nil || problemOf(err).status == http.StatusServiceUnavailable
+	if !passing || g.o.Waker.o.Replicas == nil || a.begun() || r.Context().Err() != nil {
+		a.fail(r.Context(), err, &g.o.Logger)
+		return
+	}
+	id, _ := sessionOf(r.Header)
+	g.o.Waker.later(a, r, journal.SessionID(id).Ref())
 }
 
 // later answers a GET that cannot be served now with a stream that ends: its client opens another one. One that is
