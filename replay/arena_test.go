@@ -174,6 +174,9 @@ func FuzzBody(f *testing.F) {
 		if !b.decode(stored) || !b.canonical(stored) {
 			return
 		}
+		if got := b.append(nil, b.size()); !bytes.Equal(got, stored) {
+			t.Fatalf("%x becomes %x", stored, got)
+		}
 		if got := bodyBytes(append(slices.Clone(stored), 1, 2, 3)); !bytes.Equal(got, stored) {
 			t.Fatalf("%x is read as %x", stored, got)
 		}

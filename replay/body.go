@@ -2,6 +2,7 @@ package replay
 
 import (
 	"encoding/binary"
+	"math"
 	"slices"
 
 	"github.com/dormouse-mcp/dormouse/journal"
@@ -18,6 +19,8 @@ type body struct {
 	id, context []byte
 	binding
 	wishes
+
+	stored uint64 // the flags that were read
 }
 
 // binding is who serves a session since its last accepted claim.
@@ -160,13 +163,14 @@ func (b *body) decode(stored []byte) bool {
 	}
 	f := r.number()
 	b.id = r.take(f >> flagBits)
-	if f &= 1<<flagBits - 1; f == 0 {
+	f &= 1<<flagBits - 1
+	if b.stored = f; f == 0 {
 		b.context = r.b
 		return r.ok
 	}
 	b.context = r.text()
 	if f&flagBound > 0 {
-		b.epoch, b.at.Seq, b.at.Index = journal.Epoch(r.number()), journal.Seq(r.number()), uint32(r.number())
+		b.epoch, b.at.Seq, b.at.Index = journal.Epoch(r.number()), journal.Seq(r.number()), r.number32()
 		b.replica = r.text()
 		if b.keyOfID = f&flagKeyOfID > 0; !b.keyOfID {
 			b.upstreamKey = r.text()
@@ -175,18 +179,22 @@ func (b *body) decode(stored []byte) bool {
 	}
 	if f&flagWished > 0 {
 		b.logLevel = r.text()
-		for range min(r.number(), uint64(len(r.b))) {
+		n := r.number()
+		if n > uint64(len(r.b)) {
+			return false
+		}
+		for range n {
 			b.subscriptions = append(b.subscriptions, string(r.text()))
 		}
 	}
 	return r.ok && len(r.b) == 0
 }
 
-// canonical reports whether stored is the form that append gives for b.
+// canonical reports whether stored, which b was decoded from, is the form that append gives for b. All that a form can
+// do otherwise is to have flags that say nothing, or longer numbers.
 func (b *body) canonical(stored []byte) bool {
 	size := b.size()
-	return slices.IsSorted(b.subscriptions) && uvarintLen(uint64(size))+size == len(stored) &&
-		slices.Equal(b.append(make([]byte, 0, len(stored)), size), stored)
+	return uvarintLen(uint64(size))+size == len(stored) && b.stored == b.flags() && slices.IsSorted(b.subscriptions)
 }
 
 type bodyReader struct {
@@ -207,6 +215,12 @@ func (r *bodyReader) number() uint64 {
 	}
 	r.b = r.b[n:]
 	return v
+}
+
+func (r *bodyReader) number32() uint32 {
+	n := r.number()
+	r.ok = r.ok && n <= math.MaxUint32
+	return uint32(n)
 }
 
 func (r *bodyReader) take(n uint64) []byte {

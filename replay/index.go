@@ -123,6 +123,15 @@ func (t *table) unindex(at int) {
 	x.slots[at&mask] = 0
 }
 
+// warmSlots touches the slots of hashes that will be put, so that their cache misses overlap.
+func (t *table) warmSlots(hashes []uint32) {
+	var sum uint32
+	for _, h := range hashes {
+		sum += t.index.slots[t.index.home(h)]
+	}
+	t.warmed = journal.Instant(sum)
+}
+
 // warm touches what folding the events will touch. Their cache misses overlap here, where none waits for the
 // fold of the event before.
 func (t *table) warm(events []journal.Event) {

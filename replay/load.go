@@ -144,6 +144,9 @@ func (l *Loader) Take(b *Block) error {
 	}
 	t.used = len(t.pages) * pageSize
 	for i, common := range b.common {
+		if i%pageSize == 0 {
+			t.warmSlots(b.hashes[i:min(i+pageSize, len(b.hashes))])
+		}
 		p, h := place(first+i), b.hashes[i]
 		r := t.at(p)
 		r.profile = profiles[common]

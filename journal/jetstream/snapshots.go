@@ -20,14 +20,19 @@ import (
 type Snapshots struct {
 	j      *Journal
 	stream js.Stream
+	part   int // bytes in a message
 }
 
 const (
 	// headerPart is that of a message: which part of which chunk it is, as NUMBER/PART/PARTS, each from 1 on.
 	headerPart = "Dormouse-Part"
 
-	// A chunk that does not fit into a message is stored in parts.
-	maxPart = journal.MaxBatchBytes
+	// A chunk that does not fit into a message is stored in parts. Each message costs an fsync: they are as large
+	// as a server takes them that nobody told otherwise (1 MiB, headers included), and no smaller than a batch.
+	minPart = journal.MaxBatchBytes
+	maxPart = 1<<20 - partRest
+	// partRest is left for headers.
+	partRest = 16 << 10
 
 	chunkReadings = 3
 )
@@ -61,7 +66,15 @@ func (j *Journal) OpenSnapshots(ctx context.Context, replicas int, create bool) 
 	if f.id != j.id {
 		return nil, fmt.Errorf("%w: %s is of journal %v, not of %v", ErrWrongStream, want.Name, f.id, j.id)
 	}
-	return &Snapshots{j: j, stream: f.stream}, nil
+	return &Snapshots{j: j, stream: f.stream, part: partOf(j.nc.MaxPayload(), int64(f.stream.CachedInfo().Config.MaxMsgSize))}, nil
+}
+
+// partOf returns how much of a chunk goes into one message.
+func partOf(maxPayload, maxMessage int64) int {
+	if maxMessage > 0 {
+		maxPayload = min(maxPayload, maxMessage)
+	}
+	return int(min(maxPart, max(minPart, maxPayload-partRest)))
 }
 
 func (j *Journal) snapshotConfig(o Options) js.StreamConfig {
@@ -75,9 +88,9 @@ func (s *Snapshots) manifest(id journal.SnapshotID) string { return s.root(id) +
 
 // PutChunk stores a chunk. See snapshot.Store.
 func (s *Snapshots) PutChunk(ctx context.Context, id journal.SnapshotID, number int, data []byte) error {
-	parts := max(1, (len(data)+maxPart-1)/maxPart)
+	parts := max(1, (len(data)+s.part-1)/s.part)
 	for i := range parts {
-		part := data[i*maxPart : min((i+1)*maxPart, len(data))]
+		part := data[i*s.part : min((i+1)*s.part, len(data))]
 		if err := s.put(ctx, s.chunks(id), fmt.Sprintf("%d/%d/%d", number, i+1, parts), part); err != nil {
 			return fmt.Errorf("chunk %d: %w", number, err)
 		}

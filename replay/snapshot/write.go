@@ -11,8 +11,8 @@ import (
 	"github.com/dormouse-mcp/dormouse/replay"
 )
 
-// chunkBytes is about how large a chunk becomes.
-const chunkBytes = 480 << 10
+// chunkBytes is about how large a chunk becomes: what fits into one message of a stream.
+const chunkBytes = 960 << 10
 
 // rowBytes is about what a session takes in a chunk besides its body.
 const rowBytes = 24
