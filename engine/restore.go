@@ -82,6 +82,7 @@ func (e *Engine) RestoreEach(ctx context.Context, states iter.Seq[SessionState])
 var errNoIdentify = errors.New("restore: the engine options lack Identify")
 
 func (r *restore) finish(ctx context.Context) (RestoreResult, error) {
+	r.tellAll()
 	err := r.err
 	if err == nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
@@ -181,7 +182,7 @@ func (r *restore) skip(ref journal.Ref, why *int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	*why++
-	send(r.e.security("session_restore_failed").Stringer("session", ref).Str("reason", err.Error()), "session_restore_failed")
+	r.tellSkipped(ref, err)
 }
 
 // draft is a session that was judged and has a place.

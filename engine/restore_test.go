@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -159,7 +160,7 @@ func TestRestoreCountsByReason(t *testing.T) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 		log := h.log.String()
-		for line, n := range map[string]int{"session_restore": 3, "session_restore_failed": 14, "max_sessions_reached": 1} {
+		for line, n := range map[string]int{"session_restore": 3, "session_restore_failed": 14, "session_restore_summary": 1, "max_sessions_reached": 1} {
 			if c := strings.Count(log, "[SECURITY] "+line+`"`); c != n {
 				t.Errorf("%d lines %s, want %d", c, line, n)
 			}
@@ -181,6 +182,11 @@ func TestRestoreManyInOneCountWithCreate(t *testing.T) {
 	got := restore(t, h, states)
 	if got.Restored != n-1 || got.Skipped.Limit != 1 || h.SessionInfo().Sessions != n {
 		t.Errorf("%+v", got)
+	}
+	for line, want := range map[string]int{`"level":"warn".*SECURITY. session_restore"`: 100, `SECURITY. session_restore_summary"`: 1, `"count":2999,"skipped":1,.*"limit":1,"untold":2899`: 1} {
+		if c := len(regexp.MustCompile(line).FindAllString(h.log.String(), -1)); c != want {
+			t.Errorf("%d lines %s, want %d", c, line, want)
+		}
 	}
 	_, err := h.Create(t.Context(), alice(), open(nil))
 	wantErr(t, err, engine.ErrSessionLimit)

@@ -96,8 +96,8 @@ func (r *restore) settle(pos journal.Position, chunk []journal.Event) {
 		case err == nil:
 			r.mu.Lock()
 			r.result.Restored++
+			r.tellRestored(ref, chunk[i].Created.Label)
 			r.mu.Unlock()
-			send(r.e.security("session_restore").Stringer("session", ref).Str("instance", chunk[i].Created.Label), "session_restore")
 			r.e.o.Observer.SessionCreated()
 		case errors.Is(err, errPresent):
 			r.skip(ref, &r.result.Skipped.Duplicate, err)
