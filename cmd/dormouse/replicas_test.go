@@ -193,6 +193,7 @@ func TestOwnerIsKilled(t *testing.T) {
 func TestOwnerIsPaused(t *testing.T) {
 	t.Parallel()
 	f, acme := newFleet(t, 1), newTenant(t)
+	f.fence = "2s"
 	a, b := f.add(), f.add()
 	s := acme.open(t, a)
 	acme.mustCall(t, b, s)
@@ -210,8 +211,8 @@ func TestOwnerIsPaused(t *testing.T) {
 		acme.mustCall(t, a, s) // by b, to which a forwards
 	}
 	for ref, epoch := range epochs(t, b) {
-		if epoch != 2 {
-			t.Errorf("session %s is at epoch %d", ref, epoch)
+		if epoch < 2 {
+			t.Errorf("session %s is at epoch %d: nobody took it over", ref, epoch)
 		}
 	}
 	f.await("it serves again", func() bool { x := a.readiness(); return x.State == "ready" && !x.Replica.CutOff })

@@ -1,3 +1,5 @@
+//go:build e2e
+
 package main
 
 import (
@@ -128,21 +130,20 @@ func (l *load) report() []error {
 	return l.failed
 }
 
-func startTenantLoad(t *testing.T, f *fleet, clients int) *load {
+func startTenantLoad(t *testing.T, b *balancer, clients int) *load {
 	t.Helper()
 	acme := newTenant(t)
-	return startLoad(t, f.balancer.server.URL, clients, tenantHeaders{acme.url, acme.key, acme.name},
+	return startLoad(t, b.server.URL, clients, tenantHeaders{acme.url, acme.key, acme.name},
 		"n8n_list_workflows", map[string]any{}, n8ntest.MarkerTag(acme.name))
 }
 
-// TestRollingRestart: three replicas on three NATS servers are restarted one after the other, in order, and no call of
+// TestFleetRollingRestart: three replicas on three NATS servers are restarted one after the other, in order, and no call of
 // any client fails: with servers in the replicas' processes, and with an upstream that they share.
-func TestRollingRestart(t *testing.T) {
-	t.Parallel()
+func TestFleetRollingRestart(t *testing.T) {
 	for name, shared := range map[string]bool{"in process": false, "shared upstream": true} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			f := newFleet(t, 3)
+			f.fence = "5s"
 			args := []string{"--drain-time", "500ms"}
 			if shared {
 				args = append(args, "--upstream", newEcho(t))
@@ -150,12 +151,12 @@ func TestRollingRestart(t *testing.T) {
 			for range 3 {
 				f.add(args...)
 			}
-			f.balance()
+			b := f.balance()
 			var l *load
 			if shared {
-				l = startLoad(t, f.balancer.server.URL, 6, http.DefaultTransport, "echo", map[string]any{"text": "hello"}, "hello")
+				l = startLoad(t, b.server.URL, 6, http.DefaultTransport, "echo", map[string]any{"text": "hello"}, "hello")
 			} else {
-				l = startTenantLoad(t, f, 6)
+				l = startTenantLoad(t, b, 6)
 			}
 			l.progress(f, 5)
 			for _, r := range f.replicas {
@@ -173,12 +174,11 @@ func TestRollingRestart(t *testing.T) {
 	}
 }
 
-// TestRollingRestartOfACluster: the same with the replicas' embedded servers as the cluster, then with SIGKILL.
-func TestRollingRestartOfACluster(t *testing.T) {
-	t.Parallel()
+// TestFleetClusterRollingRestart: the same with the replicas' embedded servers as the cluster, then with SIGKILL.
+func TestFleetClusterRollingRestart(t *testing.T) {
 	f := newClusterFleet(t, "--drain-time", "500ms")
-	f.balance()
-	l := startTenantLoad(t, f, 6)
+	b := f.balance()
+	l := startTenantLoad(t, b, 6)
 	l.progress(f, 5)
 	for _, r := range f.replicas {
 		r.end(syscall.SIGTERM)
@@ -193,12 +193,11 @@ func TestRollingRestartOfACluster(t *testing.T) {
 	epochs(t, f.replicas[0])
 }
 
-// TestClusterReplicasAreKilled: kill -9 of each in turn loses no session.
-func TestClusterReplicasAreKilled(t *testing.T) {
-	t.Parallel()
+// TestFleetClusterKilled: kill -9 of each in turn loses no session.
+func TestFleetClusterKilled(t *testing.T) {
 	f := newClusterFleet(t)
-	f.balance()
-	l := startTenantLoad(t, f, 6)
+	b := f.balance()
+	l := startTenantLoad(t, b, 6)
 	for _, r := range f.replicas {
 		l.progress(f, 5)
 		r.end(syscall.SIGKILL)
@@ -216,29 +215,16 @@ func TestClusterReplicasAreKilled(t *testing.T) {
 	epochs(t, f.replicas[0])
 }
 
-// newEcho starts an MCP server with one tool, and returns its URL.
-func newEcho(t *testing.T) string {
-	t.Helper()
-	server := mcp.NewServer(&mcp.Implementation{Name: "echo", Version: "1"}, nil)
-	type text struct {
-		Text string `json:"text"`
-	}
-	mcp.AddTool(server, &mcp.Tool{Name: "echo"}, func(_ context.Context, _ *mcp.CallToolRequest, in text) (*mcp.CallToolResult, any, error) {
-		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: in.Text}}}, nil, nil
-	})
-	return serveMCP(t, mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, nil))
-}
-
-// TestReplicasAreKilled: with SIGKILL, only calls that were under way at the killed replica fail, with an error that says so,
+// TestFleetKilled: with SIGKILL, only calls that were under way at the killed replica fail, with an error that says so,
 // and every client goes on.
-func TestReplicasAreKilled(t *testing.T) {
-	t.Parallel()
+func TestFleetKilled(t *testing.T) {
 	f := newFleet(t, 3)
+	f.fence = "5s"
 	for range 3 {
 		f.add()
 	}
-	f.balance()
-	l := startTenantLoad(t, f, 6)
+	b := f.balance()
+	l := startTenantLoad(t, b, 6)
 	for _, r := range f.replicas {
 		l.progress(f, 5)
 		r.end(syscall.SIGKILL)
@@ -271,21 +257,21 @@ func checkKilled(t *testing.T, l *load) {
 	}
 }
 
-// TestStreamLosesItsLeader: one of three NATS servers is killed, each in turn: calls go on, sessions are made as soon as
+// TestFleetStreamLosesItsLeader: one of three NATS servers is killed, each in turn: calls go on, sessions are made as soon as
 // there is a leader, and nothing that was acknowledged is lost.
-func TestStreamLosesItsLeader(t *testing.T) {
-	t.Parallel()
+func TestFleetStreamLosesItsLeader(t *testing.T) {
 	f, acme := newFleet(t, 3), newTenant(t)
+	f.fence = "5s"
 	for range 2 {
 		f.add()
 	}
-	f.balance()
-	l := startTenantLoad(t, f, 4)
+	b := f.balance()
+	l := startTenantLoad(t, b, 4)
 	var sessions []string
 	for _, n := range f.nats {
 		n.end(syscall.SIGKILL)
 		f.await("a new session", func() bool {
-			status, text, h, err := acme.send(t.Context(), http.MethodPost, f.balancer.server.URL, "", initializeMessage)
+			status, text, h, err := acme.send(t.Context(), http.MethodPost, b.server.URL, "", initializeMessage)
 			switch {
 			case err == nil && status == http.StatusOK:
 				sessions = append(sessions, h.Get("Mcp-Session-Id"))
