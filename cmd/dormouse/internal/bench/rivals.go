@@ -37,7 +37,7 @@ func (e *plainEvents) event() []byte {
 // bare is the ceiling: group commit of the same events, and nothing else. What waits when a publish returns goes
 // out with the next one; like the committer, it lets others run before it goes, and heeds its callers'
 // contexts. Of an event it packs what is in no other, the time, the ref and the two sealed fields, as if the rest
-// could be left out for nothing: 314 bytes, a few less than Dormouse stores for it.
+// could be left out for nothing: about as many bytes as Dormouse stores for it.
 type bare struct {
 	inProcess
 
