@@ -45,7 +45,9 @@ func startLoad(t *testing.T, endpoint string, clients int, connect http.RoundTri
 		}
 		l.calls.Go(func() {
 			for ctx.Err() == nil {
-				l.once(i, c, tool, args, want)
+				if l.once(i, c, tool, args, want) != nil {
+					<-time.After(50 * time.Millisecond)
+				}
 			}
 		})
 	}
@@ -53,7 +55,7 @@ func startLoad(t *testing.T, endpoint string, clients int, connect http.RoundTri
 	return l
 }
 
-func (l *load) once(i int, c *mcp.ClientSession, tool string, args map[string]any, want string) {
+func (l *load) once(i int, c *mcp.ClientSession, tool string, args map[string]any, want string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.t.Context()), 40*time.Second)
 	defer cancel()
 	began := time.Now()
@@ -61,12 +63,17 @@ func (l *load) once(i int, c *mcp.ClientSession, tool string, args map[string]an
 	if err == nil {
 		err = wrong(res, want)
 	}
+	l.note(i, began, err)
+	return err
+}
+
+// note takes down how a call ended.
+func (l *load) note(i int, began time.Time, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.took = append(l.took, time.Since(began))
 	if err != nil {
 		l.failed = append(l.failed, fmt.Errorf("client %d: %w", i, err))
-		<-time.After(50 * time.Millisecond)
 		return
 	}
 	l.count[i]++

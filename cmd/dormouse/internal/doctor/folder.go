@@ -109,6 +109,9 @@ func (e *exam) running() {
 	default:
 		e.add("journal", Skip, "try again once it is ready", "the daemon is %s: batch %d of %d", s.State, s.Folded, s.Target)
 	}
+	if s.Replicas != nil {
+		e.replicas(s.Replicas)
+	}
 	e.journalID(s.Journal)
 }
 

@@ -1,0 +1,106 @@
+//go:build e2e
+
+package main
+
+import (
+	"net/http"
+	"os"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestFigures measures what docs/benchmarks.md says of replicas. It takes minutes, and runs only when it is asked for:
+//
+//	DORMOUSE_FIGURES=1 go test -tags e2e -count=1 -run TestFigures -v ./cmd/dormouse
+func TestFigures(t *testing.T) {
+	if os.Getenv("DORMOUSE_FIGURES") == "" {
+		t.Skip("DORMOUSE_FIGURES is not set")
+	}
+	t.Run("take-over", takeOver)
+	t.Run("forwarding", forwarding)
+}
+
+func tell(t *testing.T, what string, took []time.Duration) {
+	t.Helper()
+	slices.Sort(took)
+	t.Logf("%s: p50 %v, p99 %v, most %v (%d)", what, took[len(took)/2].Round(10*time.Microsecond),
+		took[len(took)*99/100].Round(10*time.Microsecond), took[len(took)-1].Round(10*time.Microsecond), len(took))
+}
+
+// takeOver kills the owner of sessions, and has another replica asked at once.
+func takeOver(t *testing.T) {
+	f, acme := newFleet(t, 3), newTenant(t)
+	f.fence = "5s"
+	a, b := f.add(), f.add()
+	var killed, paused []time.Duration
+	for range 20 {
+		sessions := []string{acme.open(t, a), acme.open(t, a), acme.open(t, a), acme.open(t, a), acme.open(t, a)}
+		for _, s := range sessions {
+			acme.mustCall(t, b, s)
+		}
+		a.end(syscall.SIGKILL)
+		killed = append(killed, eachCall(t, acme, b, sessions)...)
+		a.start()
+		f.awaitReady(a)
+	}
+	for range 5 {
+		s := []string{acme.open(t, a)}
+		a.signal(syscall.SIGSTOP)
+		<-time.After(100 * time.Millisecond)
+		// The first call may be told that nobody knows whether it was executed; the next one is answered.
+		began := time.Now()
+		_, _, _, _ = acme.send(t.Context(), http.MethodPost, b.url(), s[0], callMessage())
+		acme.mustCall(t, b, s[0])
+		paused = append(paused, time.Since(began))
+		a.signal(syscall.SIGCONT)
+		f.await("it is back", func() bool { return a.readiness().State == "ready" && !a.readiness().Replica.CutOff })
+		acme.mustCall(t, a, s[0])
+	}
+	tell(t, "take-over after kill -9 of the owner", killed)
+	tell(t, "take-over after SIGSTOP of the owner, --fence-after 5s", paused)
+}
+
+func eachCall(t *testing.T, acme tenant, r *replica, sessions []string) (took []time.Duration) {
+	t.Helper()
+	var mu sync.Mutex
+	var calls sync.WaitGroup
+	for _, s := range sessions {
+		calls.Go(func() {
+			began := time.Now()
+			if err := acme.call(t.Context(), r, s); err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			took = append(took, time.Since(began))
+		})
+	}
+	calls.Wait()
+	return took
+}
+
+// forwarding calls a session at its own replica and at another one, in turn.
+func forwarding(t *testing.T) {
+	f, acme := newFleet(t, 3), newTenant(t)
+	a, b := f.add(), f.add()
+	s := acme.open(t, a)
+	const list = `{"jsonrpc":"2.0","id":3,"method":"tools/list"}`
+	var own, other []time.Duration
+	for i := range 4000 {
+		r, to := a, &own
+		if i%2 == 1 {
+			r, to = b, &other
+		}
+		began := time.Now()
+		status, text, _, err := acme.send(t.Context(), http.MethodPost, r.url(), s, list)
+		if err != nil || status != http.StatusOK {
+			t.Fatal(status, text, err)
+		}
+		*to = append(*to, time.Since(began))
+	}
+	tell(t, "tools/list at the session's replica", own)
+	tell(t, "tools/list at another replica, forwarded", other)
+}
