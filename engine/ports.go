@@ -38,8 +38,11 @@ type Vault interface {
 	Open(ctx context.Context, t journal.TenantID, k journal.KeyID, p journal.Purpose, r journal.Ref, sealed journal.Sealed) ([]byte, error)
 }
 
-// Runtime is the live half of a session: whatever answers its MCP requests. The engine calls Close once,
-// when nobody who got the runtime from a [Lease] holds that lease any more, or when the session has ended.
+// Runtime is the live half of a session: whatever answers its requests. ServeHTTP is called between Wake and Close
+// alone, by everybody who got the runtime from a [Lease], at once. The engine calls Close once, when nobody who got it
+// holds that lease any more, or when the session has ended: then requests may be under way, which Close is to end. Until
+// Close has returned, the session does not wake again, so that it never has two runtimes here. What a runtime holds in
+// memory is gone with it; what is to stay stands in the session ([Session.State], [Session.Change]).
 //
 // A runtime that also implements [Rotator] outlives a change of its session's credentials.
 type Runtime interface {
@@ -54,9 +57,17 @@ type Rotator interface {
 	Rotate(ctx context.Context, ic InstanceContext) error
 }
 
-// Waker makes the runtime of a dormant session. The engine calls it once at a time for any one session.
-// ctx carries the values of the request that wakes the session, ends after Options.WakeTimeout or when
-// nobody waits any more, and is no longer valid once Wake has returned.
+// Waker makes the runtime of a dormant session, from what the session's handle says: [Session.State] for what it was
+// opened with, [Session.Context] for its credentials, [Session.Binding] for what it has outside this process. The engine
+// calls it once at a time for any one session. ctx carries the values of the request that wakes the session, ends after
+// Options.WakeTimeout or when nobody waits any more, and is no longer valid once Wake has returned; the handle is, for
+// as long as the runtime lives. After an error nothing may be held, and the next request tries again. A panic is an
+// error. Safe for concurrent use.
+//
+// Who has something outside this process that belongs to the session, and that other replicas and later processes are
+// to find (an upstream's session), claims an epoch for it with [Session.Claim] and records it with [Session.Bind]; who
+// finds it lost claims the next epoch. Of two that claim at once, one gets ErrClaimLost and adopts what the other
+// records.
 type Waker interface {
 	Wake(ctx context.Context, s *Session) (Runtime, error)
 }

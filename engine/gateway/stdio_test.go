@@ -325,23 +325,73 @@ func canMeasure() bool {
 	return err == nil
 }
 
-// What a child says of its own accord reaches the GET stream; without one it waits.
+// What a child says of its own accord reaches the newest POST, or the GET stream; without one it waits, and a question
+// is answered from wherever it was heard.
 func TestStdioUnasked(t *testing.T) {
 	s := newSite(t)
 	s.boot(stdioUpstream(t, stdio.Options{}, "more"))
-	id := s.session()
+	opened := s.raw("POST", strings.Replace(initialize, `"capabilities":{}`, `"capabilities":{"elicitation":{}}`, 1), post()...)
+	id := opened.header.Get("Mcp-Session-Id")
+	_ = s.raw("POST", `{"jsonrpc":"2.0","method":"notifications/initialized"}`, post("Mcp-Session-Id", id)...)
 	ask := func(n int, tool, text string) string {
 		body := `{"jsonrpc":"2.0","id":` + strconv.Itoa(n) + `,"method":"tools/call","params":{"name":"` + tool + `","arguments":{"text":"` + text + `"}}}`
 		return s.raw("POST", body, post("Mcp-Session-Id", id)...).body
 	}
 	_ = s.raw("POST", `{"jsonrpc":"2.0","id":1,"method":"logging/setLevel","params":{"level":"debug"}}`, post("Mcp-Session-Id", id)...)
+	if got := ask(2, "log", "one"); !strings.Contains(got, "one") {
+		t.Error(got)
+	}
+	before := ask(3, "later", "how late is it") // nobody listens
 	l := s.listen(id)
-	l.wait(":")
-	if got := ask(2, "log", "one"); !strings.Contains(got, "one") { // the newest POST carries it
+	question := before
+	if !strings.Contains(before, "how late is it") {
+		question = l.wait("data: {")
+	}
+	var asked struct {
+		ID     json.RawMessage
+		Method string
+	}
+	for line := range strings.Lines(question) {
+		if data, ok := strings.CutPrefix(line, "data: "); ok && strings.Contains(data, "how late is it") {
+			must(t, json.Unmarshal([]byte(data), &asked))
+		}
+	}
+	if asked.Method != "elicitation/create" {
+		t.Fatalf("%q", question)
+	}
+	_ = s.raw("POST", `{"jsonrpc":"2.0","id":`+string(asked.ID)+`,"result":{"action":"decline"}}`, post("Mcp-Session-Id", id)...)
+	if got := l.wait("data: {"); !strings.Contains(got, "heard decline") {
 		t.Error(got)
 	}
-	_ = ask(3, "die", "")
-	if got := ask(4, "count", ""); !strings.Contains(got, `"1"`) {
+	_ = ask(4, "die", "") // the open stream alone starts the next one
+	if got := ask(5, "count", ""); !strings.Contains(got, `"1"`) {
 		t.Error(got)
 	}
+}
+
+// A tenant whose key changes gets a child with the new one; the session stays.
+func TestStdioKeyChanges(t *testing.T) {
+	s := newSite(t)
+	ident := gateway.Identifier{Auth: everybody{}, Name: s.ring.Name, Context: func(h http.Header) (*engine.InstanceContext, error) {
+		return &engine.InstanceContext{N8nAPIURL: h.Get("X-N8n-Url"), N8nAPIKey: h.Get("X-N8n-Key")}, nil
+	}}
+	s.boot(stdioUpstream(t, stdio.Options{}, "more"), setup{gateway: func(o *gateway.Options) { o.Identify = ident.Identify }})
+	header := func(key string, more ...string) []string {
+		return post(append(more, "X-N8n-Url", "http://n8n.example", "X-N8n-Key", key)...)
+	}
+	id := s.session("X-N8n-Url", "http://n8n.example", "X-N8n-Key", "old-key")
+	const env = `{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"env","arguments":{"text":""}}}`
+	for _, key := range []string{"old-key", "new-key", "new-key"} {
+		got := s.raw("POST", env, header(key, "Mcp-Session-Id", id)...)
+		if !strings.Contains(got.body, "N8N_API_KEY="+key) {
+			t.Errorf("%s: %d %s", key, got.status, got.body)
+		}
+	}
+}
+
+// everybody is let in under one name.
+type everybody struct{}
+
+func (everybody) Authenticate(*http.Request) (gateway.Identity, error) {
+	return gateway.Identity{Principal: "somebody"}, nil
 }

@@ -94,6 +94,16 @@ func moreTools(m *mcp.Server) {
 	act("update", func(ctx context.Context, _ *mcp.CallToolRequest, text string) (string, error) {
 		return "updated", m.ResourceUpdated(ctx, &mcp.ResourceUpdatedNotificationParams{URI: text})
 	})
+	act("later", func(_ context.Context, r *mcp.CallToolRequest, text string) (string, error) {
+		go func() { // after the answer, most likely; before it, it is no less right
+			res, err := r.Session.Elicit(context.Background(), &mcp.ElicitParams{Message: text, RequestedSchema: map[string]any{"type": "object", "properties": map[string]any{}}})
+			if err == nil {
+				//nolint:staticcheck // servers of older versions use it
+				_ = r.Session.Log(context.Background(), &mcp.LoggingMessageParams{Level: "info", Data: "heard " + res.Action})
+			}
+		}()
+		return "later", nil
+	})
 	act("deaf", func(context.Context, *mcp.CallToolRequest, string) (string, error) {
 		_, _ = os.Stdin.Close(), os.Stdout.Close()
 		time.Sleep(time.Hour)

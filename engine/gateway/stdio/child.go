@@ -136,7 +136,7 @@ func (c *child) read(s *spec) {
 			long = append(long, part...)
 			continue
 		case err != nil:
-			c.silent()
+			c.dying(errors.New("it closed its stdout"))
 			return // what is left of a line is no message
 		case len(long) > 0:
 			part = append(long, part...)
@@ -148,15 +148,15 @@ func (c *child) read(s *spec) {
 	}
 }
 
-// silent deals with a child that has closed its stdout: it is useless now.
-func (c *child) silent() {
+// dying kills a child that is useless from now on, unless it ends by itself just now, or is being stopped.
+func (c *child) dying(reason error) {
 	t := time.NewTimer(afterDeath)
 	defer t.Stop()
 	select {
 	case <-c.exited:
 	case <-t.C:
 		if !c.isStopping() {
-			c.kill(errors.New("it closed its stdout"))
+			c.kill(reason)
 		}
 	}
 }

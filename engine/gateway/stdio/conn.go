@@ -49,6 +49,7 @@ type conn struct {
 	subs    map[string]struct{} // resources
 	idle    *time.Timer         // runs while nothing is under way
 	used    time.Time           // when the last request ended
+	died    error               // why the last child is dead; nil = it is not, or nobody has said yet
 	closed  bool
 }
 
@@ -88,14 +89,14 @@ func (c *conn) post(r *http.Request) (*http.Response, error) {
 	}
 	s, err := c.register(r.Header.Get(headerSession), msgs)
 	if err != nil {
-		return c.refuse(r, err), nil
+		return c.refuse(r, err, opening)
 	}
 	stop := context.AfterFunc(r.Context(), func() { _ = s.Close() }) // never fails
 	if sent, err := c.write(r.Context(), msgs); err != nil {
 		stop()
 		_ = s.Close() // never fails
 		if sent == 0 && r.Context().Err() == nil {
-			return c.refuse(r, errLost), nil // a child that has not got a whole message has executed nothing
+			return c.refuse(r, errLost, opening) // a child that has not got a whole message has executed nothing
 		}
 		return nil, err
 	}
@@ -134,11 +135,35 @@ var (
 	errIDUsed = errors.New("a request with this ID is under way")
 )
 
-func (c *conn) refuse(r *http.Request, err error) *http.Response {
-	if errors.Is(err, errLost) {
-		return answer(r, http.StatusNotFound, typeJSON, rpcError(nil, codeLost, err.Error()))
+// refuse says that nothing was executed. For initialize a session that is lost already is a child that does not start.
+func (c *conn) refuse(r *http.Request, err error, opening bool) (*http.Response, error) {
+	switch {
+	case opening && errors.Is(err, errLost):
+		return nil, fmt.Errorf("%w: %w", gateway.ErrNotSent, c.death(r.Context()))
+	case errors.Is(err, errLost):
+		return answer(r, http.StatusNotFound, typeJSON, rpcError(nil, codeLost, err.Error())), nil
 	}
-	return answer(r, http.StatusBadRequest, typeJSON, rpcError(nil, codeRequest, err.Error()))
+	return answer(r, http.StatusBadRequest, typeJSON, rpcError(nil, codeRequest, err.Error())), nil
+}
+
+// death says what became of the last child, which is dead or dying.
+func (c *conn) death(ctx context.Context) error {
+	c.mu.Lock()
+	ch := c.child
+	c.mu.Unlock()
+	if ch != nil {
+		select {
+		case <-ch.gone:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.died == nil {
+		return errLost
+	}
+	return c.died
 }
 
 // register prepares for the responses to msgs.
@@ -206,7 +231,7 @@ func (c *conn) get(r *http.Request) (*http.Response, error) {
 	c.mu.Lock()
 	if id := r.Header.Get(headerSession); id == "" || id != c.id {
 		c.mu.Unlock()
-		return c.refuse(r, errLost), nil
+		return c.refuse(r, errLost, false)
 	}
 	before := c.listen
 	c.listen = s
@@ -274,7 +299,7 @@ func (c *conn) write(ctx context.Context, msgs []message) (sent int, err error) 
 		c.canceled(&msgs[i])
 		_ = ch.stdin.SetWriteDeadline(time.Now().Add(c.u.o.StartTimeout)) // a pipe has deadlines
 		if _, err := ch.stdin.Write(msgs[i].line()); err != nil {
-			ch.kill(fmt.Errorf("it does not read: %w", err))
+			ch.dying(fmt.Errorf("it does not read: %w", err))
 			return sent, fmt.Errorf("write to the child: %w", err)
 		}
 		sent++
@@ -330,7 +355,7 @@ func (c *conn) state() (there, closed bool) {
 
 // reset makes the connection ready for a new child.
 func (c *conn) reset(ch *child, opening string) {
-	c.child, c.id, c.opening = ch, rand.Text(), opening
+	c.child, c.id, c.opening, c.died = ch, rand.Text(), opening, nil
 	c.calls, c.tokens, c.subs = map[string]*stream{}, map[string]*stream{}, map[string]struct{}{}
 	c.posts, c.backlog = nil, backlog{}
 	c.used = time.Now()

@@ -72,15 +72,15 @@ func (c *conn) responded(m *message) {
 	c.rest()
 }
 
-// died fails everything that is under way.
-func (c *conn) died(ch *child, err error) {
+// bury fails everything that is under way.
+func (c *conn) bury(ch *child, err error) {
 	c.mu.Lock()
 	if c.child != ch {
 		c.mu.Unlock()
 		return
 	}
 	c.lose()
-	c.child = nil
+	c.child, c.died = nil, err
 	calls, listen := c.calls, c.listen
 	c.calls = map[string]*stream{}
 	c.mu.Unlock()

@@ -170,7 +170,7 @@ func (u *Upstream) died(c *conn, l *launched, ch *child, err error) {
 	u.mark(c.ref, !errors.Is(err, errStopped))
 	l.late.Stop()
 	u.vacate(c, l)
-	c.died(ch, err)
+	c.bury(ch, err)
 }
 
 // vacate gives back a child's places.

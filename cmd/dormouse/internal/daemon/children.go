@@ -19,6 +19,9 @@ func (c *Config) checkChildren() error {
 
 // childUpstream makes the upstream that starts a child for each live session.
 func (d *daemon) childUpstream() (gateway.Upstream, error) {
+	if err := shield(); err != nil {
+		d.log.Warn().Err(err).Msg("child processes may be able to read this process's environment")
+	}
 	o := d.c.Children
 	o.IdleAfter, o.Logger = d.c.HibernateAfter, d.log
 	return stdio.New(o)
