@@ -21,7 +21,8 @@ type watched struct {
 
 	door  *door
 	heard chan string
-	dead  context.Context //nolint:containedctx // ends what its tools do: closing a session waits for them
+	known chan struct{}   // closed when a client knows that its question was withdrawn
+	dead  context.Context // ends what its tools do: closing a session waits for them
 	die   context.CancelFunc
 }
 
@@ -35,10 +36,12 @@ func (w *watched) mortal(ctx context.Context) (context.Context, context.CancelFu
 // newWatched returns a server at that address; its former sessions are lost.
 func newWatched(t *testing.T, d *door) *watched {
 	t.Helper()
-	w := &watched{door: d, heard: make(chan string, 100)}
-	w.dead, w.die = context.WithCancel(context.Background())
+	w := &watched{door: d, heard: make(chan string, 100), known: make(chan struct{})}
+	w.dead, w.die = context.WithCancel(t.Context())
 	w.Server = mcp.NewServer(&mcp.Implementation{Name: "watched", Version: "1"}, &mcp.ServerOptions{
-		ProgressNotificationHandler: func(_ context.Context, r *mcp.ProgressNotificationServerRequest) { w.heard <- "progress " + r.Params.Message },
+		ProgressNotificationHandler: func(_ context.Context, r *mcp.ProgressNotificationServerRequest) {
+			w.heard <- "progress " + r.Params.Message
+		},
 		SubscribeHandler: func(_ context.Context, r *mcp.SubscribeRequest) error {
 			w.heard <- "subscribe " + r.Params.URI
 			return nil
@@ -65,11 +68,15 @@ func newWatched(t *testing.T, d *door) *watched {
 			cancel()
 		}()
 		_, err := r.Session.Elicit(ctx, &mcp.ElicitParams{Message: "?", RequestedSchema: map[string]any{"type": "object"}})
+		select { // the SDK says so behind the tool's back, and cannot any more when its stream has ended
+		case <-w.known:
+		case <-w.dead.Done():
+		}
 		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: err.Error()}}}, nil, nil
 	})
 	mcp.AddTool(w.Server, &mcp.Tool{Name: "log"}, func(ctx context.Context, r *mcp.CallToolRequest, _ say) (*mcp.CallToolResult, any, error) {
-		for _, level := range []mcp.LoggingLevel{"info", "error"} {
-			if err := r.Session.Log(ctx, &mcp.LoggingMessageParams{Level: level, Data: string(level)}); err != nil {
+		for _, level := range []mcp.LoggingLevel{"info", "error"} { //nolint:staticcheck // deprecated in the protocol after ours
+			if err := r.Session.Log(ctx, &mcp.LoggingMessageParams{Level: level, Data: string(level)}); err != nil { //nolint:staticcheck // so is this
 				return nil, nil, err
 			}
 		}
@@ -118,6 +125,7 @@ func TestCancellationBothWays(t *testing.T) {
 		o.ElicitationHandler = func(ctx context.Context, _ *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
 			asked <- "asked"
 			<-ctx.Done()
+			close(w.known)
 			withdrawn <- "withdrawn"
 			return &mcp.ElicitResult{Action: "decline"}, nil
 		}
@@ -175,10 +183,10 @@ func TestWishesOutliveTheServer(t *testing.T) {
 	r := s.boot(httpUpstream(t, d.url()))
 	heard := make(chan string, 100)
 	cs := s.client(func(o *mcp.ClientOptions) {
-		o.LoggingMessageHandler = func(_ context.Context, r *mcp.LoggingMessageRequest) { heard <- "log " + r.Params.Data.(string) }
+		o.LoggingMessageHandler = func(_ context.Context, r *mcp.LoggingMessageRequest) { heard <- "log " + r.Params.Data.(string) } //nolint:staticcheck // deprecated in the protocol after ours
 		o.ResourceUpdatedHandler = func(_ context.Context, r *mcp.ResourceUpdatedNotificationRequest) { heard <- "updated " + r.Params.URI }
 	})
-	must(t, cs.SetLoggingLevel(t.Context(), &mcp.SetLoggingLevelParams{Level: "warning"}))
+	must(t, cs.SetLoggingLevel(t.Context(), &mcp.SetLoggingLevelParams{Level: "warning"})) //nolint:staticcheck // so is this
 	must(t, cs.Subscribe(t.Context(), &mcp.SubscribeParams{URI: "test://a"}))
 	check := func(what string, w *watched) {
 		t.Helper()
