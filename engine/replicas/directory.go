@@ -31,6 +31,7 @@ type Directory struct {
 	mu      sync.Mutex
 	peers   map[journal.ReplicaID]*peer
 	proven  time.Time // when the last answered question to the stream's leader was asked
+	since   time.Time // since when such questions were answered without a gap
 	cut     bool      // Fenced was called since then
 	leaving bool
 	changed chan struct{} // closed, and replaced, at each message
@@ -57,7 +58,7 @@ func Start(ctx context.Context, o Options) (*Directory, error) {
 		return nil, fmt.Errorf("replicas: %w", err)
 	}
 	d := &Directory{
-		o: o, started: time.Now(), proven: began, now: make(chan struct{}, 1),
+		o: o, started: time.Now(), proven: began, since: began, now: make(chan struct{}, 1),
 		peers: make(map[journal.ReplicaID]*peer), changed: make(chan struct{}),
 	}
 	var err error
@@ -145,11 +146,14 @@ func (d *Directory) prove(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		began := time.Now()
-		asked, cancel := context.WithTimeout(ctx, d.o.Fence)
+		asked, cancel := context.WithTimeout(ctx, d.o.gap())
 		err := d.o.CatchUp(asked)
 		cancel()
 		if err == nil {
 			d.mu.Lock()
+			if began.Sub(d.proven) > d.o.gap() {
+				d.since = time.Now()
+			}
 			d.proven, d.cut = began, false
 			d.wake()
 			d.mu.Unlock()

@@ -128,7 +128,7 @@ func (d *Directory) Peers() (list []Peer) {
 		switch {
 		case p.gone:
 			x.State = "gone"
-		case age > d.o.silence():
+		case d.unheard(p) > d.o.silence():
 			x.State = "silent"
 		}
 		list = append(list, x)

@@ -64,5 +64,8 @@ func (o *Options) every() time.Duration { return min(o.Fence/5, time.Second) }
 // silence is after how long unheard a replica is suspected.
 func (o *Options) silence() time.Duration { return o.Fence * 3 / 5 }
 
+// gap is after how long without an answer this replica is itself out of contact: then nobody's silence means anything.
+func (o *Options) gap() time.Duration { return 2 * o.every() }
+
 // settle is how long after a claim its winner serves at the latest.
 func (o *Options) settle() time.Duration { return o.Fence * 11 / 10 }

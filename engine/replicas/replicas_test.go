@@ -219,6 +219,35 @@ func TestPartition(t *testing.T) {
 	})
 }
 
+// TestOutage: while the stream answers nobody, nobody is suspected, and afterwards everybody is given time to be heard.
+func TestOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		air := &air{}
+		a, b := start(t, air, "a", "1", "k"), start(t, air, "b", "1", "k")
+		defer a.Close()
+		defer b.Close()
+		time.Sleep(10 * time.Second)
+		defer b.OnSilence("a", "1", func() { t.Error("a is taken for silent") })()
+		a.end.cut(true)
+		b.end.cut(true)
+		for range 30 {
+			time.Sleep(time.Second)
+			b.sees(t, "a", replicas.There)
+		}
+		if err := b.May(); !errors.Is(err, replicas.ErrCutOff) {
+			t.Errorf("it may serve: %v", err)
+		}
+		b.end.cut(false)
+		time.Sleep(2 * time.Second)
+		a.end.cut(false)
+		for range 10 {
+			time.Sleep(time.Second)
+			b.sees(t, "a", replicas.There)
+		}
+	})
+}
+
 // TestSettledEarly: whoever claimed need not wait once the former owner has said that it knows, is gone, or refuses
 // connections; and not for one that is merely heard.
 func TestSettledEarly(t *testing.T) {

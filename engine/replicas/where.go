@@ -61,10 +61,22 @@ func (d *Directory) look(r journal.ReplicaID) (w Where, change <-chan struct{}, 
 		return Where{Place: Silent}, nil, 0
 	case p.gone, !p.refused.Before(p.heard):
 		return Where{Place: Gone, Boot: p.Boot}, nil, 0
-	case time.Since(p.heard) > d.o.silence():
+	case d.unheard(p) > d.o.silence():
 		return Where{Place: Silent, Boot: p.Boot}, nil, 0
 	}
 	return Where{Place: There, URL: p.URL, Boot: p.Boot}, nil, 0
+}
+
+// unheard returns for how long p was not heard, of the time in which it could have been. d.mu is held.
+func (d *Directory) unheard(p *peer) time.Duration {
+	if time.Since(d.proven) > d.o.gap() {
+		return 0 // it may be as cut off as this replica
+	}
+	from := p.heard
+	if d.since.After(from) {
+		from = d.since.Add(d.o.silence()) // it may need longer to come back
+	}
+	return time.Since(from)
 }
 
 // Refused notes that nobody listens any more where that run of r did: its process is gone.
@@ -167,5 +179,5 @@ func (d *Directory) heardFor(r journal.ReplicaID, boot string) time.Duration {
 	if p == nil || p.Boot != boot {
 		return 0
 	}
-	return d.o.silence() - time.Since(p.heard)
+	return d.o.silence() - d.unheard(p)
 }

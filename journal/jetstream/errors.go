@@ -42,6 +42,7 @@ var (
 // Codes of API errors with which a server refuses a message before it does anything with it.
 const (
 	codeAccountExceeded   js.ErrorCode = 10002
+	codeNoPeers           js.ErrorCode = 10005 // for a stream's replicas: perhaps they are just starting
 	codeSystemUnavailable js.ErrorCode = 10008
 	codeNotLeader         js.ErrorCode = 10009
 	codeServerExceeded    js.ErrorCode = 10023
@@ -81,7 +82,7 @@ func askError(ctx context.Context, what string, err error) error {
 		return fmt.Errorf("%s: %w: %w", what, ErrNoJournal, err)
 	case ctx.Err() != nil:
 		return fmt.Errorf("%s: %w", what, context.Cause(ctx))
-	case errors.As(err, &api) && api.Code < 500:
+	case errors.As(err, &api) && api.Code < 500 && api.ErrorCode != codeNoPeers:
 		return fmt.Errorf("%s: %w", what, err)
 	default: // not connected, no responders, no leader, no answer in time
 		return unavailable(what, err)
