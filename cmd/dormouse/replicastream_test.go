@@ -20,7 +20,7 @@ func (a tenant) listen(ctx context.Context, t *testing.T, r *replica, session st
 	req.Header.Set("Accept", "text/event-stream")
 	req.Header.Set("Mcp-Session-Id", session)
 	req.Header.Set("Mcp-Protocol-Version", "2025-11-25")
-	res, err := tenantHeaders{a.url, a.key, a.name}.RoundTrip(req)
+	res, err := tenantHeaders{a.url, a.key, a.name}.RoundTrip(req) //nolint:bodyclose // below, when it ends
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -96,7 +96,7 @@ func (p *party) told() (fenced int, taken error) {
 	return p.fenced, p.taken
 }
 
-func start(t *testing.T, a *air, name journal.ReplicaID, boot string, key string) *party {
+func start(t *testing.T, a *air, name journal.ReplicaID, boot, key string) *party {
 	t.Helper()
 	p := &party{end: a.end()}
 	var err error
@@ -393,7 +393,7 @@ func TestTLS(t *testing.T) {
 		"replicas":         {server, client, true},
 		"a strange client": {server, otherClient, false},
 		"a strange server": {otherServer, client, false},
-		"no certificate":   {server, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13}, false}, //nolint:gosec // it is to be refused
+		"no certificate":   {server, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -54,10 +54,10 @@ func (e *exam) skew(ahead, within time.Duration) {
 func (e *exam) replicas(r *control.Replicas) {
 	e.skew(time.Duration(r.ClockAheadMS*float64(time.Millisecond)), time.Duration(r.ClockWithinMS*float64(time.Millisecond)))
 	for _, p := range r.Others {
-		switch {
-		case p.State == "silent":
+		switch p.State {
+		case "silent":
 			e.add("replica "+p.Name, Warn, "look whether it runs and reaches NATS", "not heard for %v", time.Duration(p.HeardMS)*time.Millisecond)
-		case p.State == "there":
+		case "there":
 			e.ok("replica "+p.Name, "there, %s", cmp.Or(p.URL, "takes no forwarded requests"))
 		}
 	}
