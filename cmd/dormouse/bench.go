@@ -15,7 +15,7 @@ type benchCmd struct {
 	Replay  benchReplayCmd  `cmd:"" help:"Reading a journal until its state is folded, beside JSON messages and a bare read."`
 	Find    benchFindCmd    `cmd:"" help:"One session's and one time range's events out of a long journal, with and without skipping."`
 	Gateway benchGatewayCmd `cmd:"" help:"Requests through the gateway, beside the upstream alone and a bare reverse proxy."`
-	Restore benchRestoreCmd `cmd:"" help:"A snapshot of many dormant sessions, taken and restored, beside a fold of the stream and a JSON file."`
+	Restore benchRestoreCmd `cmd:"" help:"A snapshot of many dormant sessions, taken and restored, beside a fold of the stream, a JSON file and redis; an export brought in, beside n8n-mcp."`
 	Startup benchStartupCmd `cmd:"" help:"Durable session creates over HTTP, then from exec after kill -9 to the first answered call."`
 	Part    benchPartCmd    `cmd:"" hidden:"" help:"One of the benchmark's own processes."`
 }

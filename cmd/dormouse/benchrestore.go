@@ -13,6 +13,8 @@ type benchRestoreCmd struct {
 	jsonFlag
 	Sessions int `help:"Dormant sessions, each with a 200-byte context." default:"1000000"`
 	Rounds   int `help:"Measured rounds, after one that warms up." default:"5"`
+
+	Node string `help:"Folder whose node_modules has n8n-mcp, whose own restore is then measured, too." default:".ci/e2e" placeholder:"DIR"`
 }
 
 // Run measures and prints a table of medians.
@@ -20,7 +22,7 @@ func (c *benchRestoreCmd) Run(ctx context.Context, s console.Streams) error {
 	if err := counts(c.Rounds, c.Sessions); err != nil {
 		return err
 	}
-	r, err := bench.Restore(ctx, bench.RestoreOptions{Sessions: c.Sessions, Rounds: c.Rounds, Step: step(s)})
+	r, err := bench.Restore(ctx, bench.RestoreOptions{Sessions: c.Sessions, Rounds: c.Rounds, Node: c.Node, Step: step(s)})
 	if err != nil {
 		return err
 	}
@@ -35,13 +37,24 @@ func (c *benchRestoreCmd) Run(ctx context.Context, s console.Streams) error {
 		})
 	}
 	console.Table(s.Out, []string{"way", "took", "cpu", "sessions/s", "÷ bare read"}, cells, 2, 3, 4, 5)
+	cells = nil
+	for _, x := range r.Imports {
+		cells = append(cells, []string{x.Way, x.Took.Round(time.Millisecond).String(), fmt.Sprintf("%.0f", x.PerSecond)})
+	}
+	console.Table(s.Out, []string{fmt.Sprintf("export of %d brought in by", bench.ImportSessions), "took", "sessions/s"}, cells, 2, 3)
 	console.Fields(s.Out, [][2]string{
 		{"sessions", fmt.Sprint(r.Sessions)},
 		{"snapshot", fmt.Sprintf("%d bytes, %.0f a session", r.Bytes, float64(r.Bytes)/float64(r.Sessions))},
 		{"heap", fmt.Sprintf("%.0f bytes a restored session, all tables included", r.Heap)},
 		{"freeze", console.Short(r.Froze)},
-		{"fold of 100 accesses", fmt.Sprintf("p50 %s, p99 %s, longest %s", console.Short(r.Fold.P50), console.Short(r.Fold.P99), console.Short(r.Fold.Elapsed))},
-		{"... while a snapshot is taken", fmt.Sprintf("p50 %s, p99 %s, longest %s", console.Short(r.During.P50), console.Short(r.During.P99), console.Short(r.During.Elapsed))},
+		{"fold of 100 accesses", quantiles(r.Fold)},
+		{"... while a snapshot is taken", quantiles(r.During)},
+		{"request in the engine", quantiles(r.Request)},
+		{"... while snapshots are taken", quantiles(r.RequestDuring)},
 	})
 	return nil
+}
+
+func quantiles(s bench.Sample) string {
+	return fmt.Sprintf("p50 %s, p99 %s, longest %s", console.Short(s.P50), console.Short(s.P99), console.Short(s.Elapsed))
 }

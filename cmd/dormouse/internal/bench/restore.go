@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -23,6 +24,7 @@ import (
 type RestoreOptions struct {
 	Sessions int
 	Rounds   int          // interleaved rounds, after one that warms up
+	Node     string       // folder whose node_modules has n8n-mcp
 	Step     func(string) // told what is under way; not nil
 }
 
@@ -42,7 +44,7 @@ type RestoreRow struct {
 	Took      time.Duration `json:"took"`
 	CPU       time.Duration `json:"cpu"`
 	PerSecond float64       `json:"sessionsPerSecond"`
-	OfChunks  float64       `json:"ofBareRead"` // time over that of the bare read
+	OfChunks  float64       `json:"ofBareRead,omitempty"` // time over that of the bare read
 }
 
 // RestoreResult is what Restore measured.
@@ -51,10 +53,14 @@ type RestoreResult struct {
 	Bytes    int64        `json:"snapshotBytes"`
 	Heap     float64      `json:"heapBytesPerSession"` // of the state that was restored
 	Rows     []RestoreRow `json:"rows"`
+	Imports  []RestoreRow `json:"imports"` // of ImportSessions sessions
 	// How long the fold of a batch of 100 accesses took, alone and while snapshots were taken; and the freeze itself.
 	Fold   Sample        `json:"fold"`
 	During Sample        `json:"foldDuringSnapshots"`
 	Froze  time.Duration `json:"froze"`
+	// How long requests took in the engine, alone and while snapshots were taken.
+	Request       Sample `json:"request"`
+	RequestDuring Sample `json:"requestDuringSnapshots"`
 }
 
 // restoring is what the ways share.
@@ -63,11 +69,13 @@ type restoring struct {
 	scratch  *scratch
 	journal  *jetstream.Journal
 	store    *jetstream.Snapshots
+	keys     *seal.Keyring
 	opener   *seal.BatchOpener
 	sealer   *seal.Chunks
 	state    *replay.State
 	manifest *snapshot.Manifest
 	file     string
+	redis    *saved // nil where there is none
 }
 
 // Restore measures taking a snapshot of that many dormant sessions and restoring them, beside other ways.
@@ -82,18 +90,57 @@ func Restore(ctx context.Context, o RestoreOptions) (out RestoreResult, err erro
 	if err := r.prepare(ctx); err != nil {
 		return out, err
 	}
+	if out.Rows, err = r.measure(ctx); err != nil {
+		return out, err
+	}
+	out.Sessions, out.Bytes = o.Sessions, r.manifest.Bytes
+	if out.Heap, err = r.heap(ctx); err != nil {
+		return out, err
+	}
+	o.Step("restore: bringing in an export")
+	if out.Imports, err = r.imports(ctx); err != nil {
+		return out, err
+	}
+	o.Step("restore: folding while snapshots are taken")
+	if err := r.stalls(ctx, &out); err != nil {
+		return out, err
+	}
+	o.Step("restore: requests while snapshots are taken")
+	r.state = nil // what it has folded since is not in the journal
+	return out, r.requests(ctx, &out)
+}
+
+// measure runs all ways, round by round.
+func (r *restoring) measure(ctx context.Context) (rows []RestoreRow, err error) {
+	within := func(run func(context.Context) error) func(context.Context) (Sample, error) {
+		return func(ctx context.Context) (Sample, error) { return timed(func() error { return run(ctx) }) }
+	}
 	ways := []struct {
 		name string
-		run  func(context.Context) error
-	}{{WayTake, r.take}, {WayVerify, r.verify}, {WayChunks, r.chunks}, {WaySnapshot, r.load}, {WayFold, r.fold}, {WayFile, r.json}}
+		run  func(context.Context) (Sample, error)
+	}{
+		{WayTake, r.take},
+		{WayVerify, within(r.verify)},
+		{WayChunks, within(r.chunks)},
+		{WaySnapshot, within(r.load)},
+		{WayFold, within(r.fold)},
+		{WayFile, within(r.json)},
+	}
+	bareRead := 2
+	if r.redis != nil {
+		ways = append(ways, struct {
+			name string
+			run  func(context.Context) (Sample, error)
+		}{WayRedisRestart, r.redis.restart})
+	}
 	samples := make([][]Sample, len(ways))
-	for round := range o.Rounds + 1 {
-		o.Step(fmt.Sprintf("restore: round %d of %d", round, o.Rounds))
+	for round := range r.o.Rounds + 1 {
+		r.o.Step(fmt.Sprintf("restore: round %d of %d", round, r.o.Rounds))
 		for i, w := range ways {
 			runtime.GC()
-			sample, err := timed(func() error { return w.run(ctx) })
+			sample, err := w.run(ctx)
 			if err != nil {
-				return out, fmt.Errorf("%s: %w", w.name, err)
+				return nil, fmt.Errorf("%s: %w", w.name, err)
 			}
 			if round > 0 { // the first one warms up
 				samples[i] = append(samples[i], sample)
@@ -101,20 +148,15 @@ func Restore(ctx context.Context, o RestoreOptions) (out RestoreResult, err erro
 		}
 	}
 	took := func(s Sample) time.Duration { return s.Elapsed }
-	bare := Median(samples[2], took)
+	bare := Median(samples[bareRead], took)
 	for i, w := range ways {
 		t := Median(samples[i], took)
-		out.Rows = append(out.Rows, RestoreRow{
+		rows = append(rows, RestoreRow{
 			Way: w.name, Took: t, CPU: Median(samples[i], func(s Sample) time.Duration { return s.CPU }),
-			PerSecond: float64(o.Sessions) / t.Seconds(), OfChunks: float64(t) / float64(bare),
+			PerSecond: float64(r.o.Sessions) / t.Seconds(), OfChunks: float64(t) / float64(bare),
 		})
 	}
-	out.Sessions, out.Bytes = o.Sessions, r.manifest.Bytes
-	if out.Heap, err = r.heap(ctx); err != nil {
-		return out, err
-	}
-	o.Step("restore: folding while snapshots are taken")
-	return out, r.stalls(ctx, &out)
+	return rows, nil
 }
 
 func timed(run func() error) (Sample, error) {
@@ -132,6 +174,7 @@ func (r *restoring) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	keys := seal.GenerateKeyring()
+	r.keys = keys
 	r.opener, r.sealer = seal.NewBatchOpener(keys), seal.NewChunks(keys)
 	m, err := newMinter(ctx, keys, r.journal.Keys())
 	if err != nil {
@@ -141,6 +184,12 @@ func (r *restoring) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	if r.state, err = r.folded(ctx); err != nil {
+		return err
+	}
+	r.redis, err = saveRedis(ctx, r.scratch.dir, r.o.Sessions)
+	if errors.Is(err, errAbsent) {
+		r.o.Step("left out: " + err.Error())
+	} else if err != nil {
 		return err
 	}
 	r.file = filepath.Join(r.scratch.dir, "sessions.json")
@@ -159,14 +208,16 @@ func (r *restoring) folded(ctx context.Context) (*replay.State, error) {
 	return replay.Fold(ctx, replay.FoldOptions{Source: r.journal, Opener: r.opener})
 }
 
-func (r *restoring) take(ctx context.Context) (err error) {
+func (r *restoring) take(ctx context.Context) (s Sample, err error) {
 	if r.manifest != nil {
 		if err := r.store.Delete(ctx, r.manifest.ID); err != nil {
-			return err
+			return s, err
 		}
 	}
-	r.manifest, err = snapshot.Write(ctx, r.store, r.sealer, r.state.Freeze(), journal.InstantOf(time.Now()))
-	return err
+	return timed(func() error {
+		r.manifest, err = snapshot.Write(ctx, r.store, r.sealer, r.state.Freeze(), journal.InstantOf(time.Now()))
+		return err
+	})
 }
 
 func (r *restoring) verify(ctx context.Context) error {
@@ -213,18 +264,29 @@ func (r *restoring) json(context.Context) error {
 
 // heap is what a restored session takes, all tables included.
 func (r *restoring) heap(ctx context.Context) (float64, error) {
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
 	s, err := snapshot.Load(ctx, r.store, r.sealer, r.manifest, nil)
 	if err != nil {
 		return 0, err
 	}
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	per := float64(int64(after.HeapAlloc)-int64(before.HeapAlloc)) / float64(s.Len())
+	n := s.Len()
+	with := heapInUse()
 	runtime.KeepAlive(s)
-	return per, nil
+	s = nil
+	return float64(with-heapInUse()) / float64(n), nil
+}
+
+// heapInUse collects what the server's caches let go of, too: they take seconds for it.
+func heapInUse() int64 {
+	var m runtime.MemStats
+	for last := int64(math.MaxInt64); ; time.Sleep(time.Second) {
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		now := int64(m.HeapAlloc)
+		if last-now < 1<<20 {
+			return now
+		}
+		last = now
+	}
 }
 
 // stalls folds batches of accesses, alone and while a snapshot is taken, and notes how long each took.
