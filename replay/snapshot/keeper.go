@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -141,7 +142,7 @@ func (k *Keeper) take(ctx context.Context) (r Report, err error) {
 		return r, err
 	}
 	r.Manifest, r.Wrote = *m, time.Since(began)
-	if err := k.prove(ctx, m); err != nil {
+	if err := k.prove(ctx, m); err != nil && !errors.Is(err, errOvertaken) {
 		return r, err
 	}
 	r.Verified = time.Since(began)
@@ -157,6 +158,9 @@ func (k *Keeper) prove(ctx context.Context, m *Manifest) error {
 	err := Verify(ctx, k.o.Store, k.o.Sealer, m)
 	if err == nil || ctx.Err() != nil || errors.Is(err, journal.ErrUnavailable) {
 		return err
+	}
+	if there, failed := k.listed(ctx, m.ID); failed != nil || !there {
+		return errors.Join(errOvertaken, failed)
 	}
 	k.o.Logger.Error().Err(err).Stringer("snapshot", m.ID).Msg("a snapshot is not what was written; it is removed")
 	return errors.Join(err, k.o.Store.Delete(ctx, m.ID))
@@ -189,7 +193,19 @@ func (k *Keeper) tidy(ctx context.Context) error {
 	if k.o.Retention == 0 || len(list) < kept {
 		return nil
 	}
-	return k.trim(ctx, list[:kept])
+	if err := k.trim(ctx, list[:kept]); !errors.Is(err, errOvertaken) {
+		return err
+	}
+	return nil // whoever was faster has trimmed, or will
+}
+
+// errOvertaken says that another replica has removed meanwhile what was looked at: a newer snapshot took its place.
+var errOvertaken = errors.New("another replica was faster")
+
+// listed reports whether there is a snapshot of that ID.
+func (k *Keeper) listed(ctx context.Context, id journal.SnapshotID) (bool, error) {
+	all, err := k.o.Store.Snapshots(ctx)
+	return slices.ContainsFunc(all, func(x journal.StoredSnapshot) bool { return x.ID == id && x.Manifest != nil }), err
 }
 
 // own leaves out snapshots of other journals and other folds: they are neither counted nor removed.

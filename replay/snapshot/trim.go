@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/dormouse-mcp/dormouse/journal"
@@ -17,6 +18,11 @@ func (k *Keeper) trim(ctx context.Context, pair []Manifest) error {
 	limit := newest.Now.Add(-k.o.Retention)
 	// One message stays in any case: it says when the stream was last alive.
 	before, err := k.firstSince(ctx, bounds.First, min(older.Seq+1, bounds.Last), limit)
+	if _, gap := errors.AsType[*journal.GapError](err); gap {
+		if now, failed := k.o.Stream.Bounds(ctx); failed == nil && now.First > bounds.First {
+			return errOvertaken
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("trim: %w", err)
 	}

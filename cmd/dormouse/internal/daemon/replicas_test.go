@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/store"
 	"github.com/dormouse-mcp/dormouse/journal"
 	"github.com/dormouse-mcp/dormouse/journal/seal"
+	"github.com/dormouse-mcp/dormouse/replay/audit"
 )
 
 // onNATS makes configurations of replicas that share a NATS server.
@@ -123,6 +126,89 @@ func TestIdleReplicaSaysThatItIsThere(t *testing.T) {
 		})
 		if err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// TestSharedDuties: two replicas take snapshots at once and trim, while one of them has nothing to write: nothing is harmed,
+// and the idle one still writes afterwards.
+func TestSharedDuties(t *testing.T) {
+	t.Parallel()
+	_, config := onNATS(t)
+	with := func(i int) func(c *daemon.Config) {
+		return func(c *daemon.Config) {
+			*c = config(i)
+			c.Snapshots = daemon.Snapshots{EveryTime: time.Hour, Retention: time.Millisecond}
+		}
+	}
+	a, idle := run(t, with(0)), run(t, with(1))
+	var clients []*control.Client
+	for _, r := range []*running{a, idle} {
+		c, err := control.Connect(t.Context(), r.dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clients = append(clients, c)
+	}
+	var sessions []string
+	for range 6 {
+		for range 5 {
+			_, _, h := a.mcp("", initialize)
+			sessions = append(sessions, h.Get("Mcp-Session-Id"))
+		}
+		var takers sync.WaitGroup
+		for _, c := range clients {
+			takers.Go(func() {
+				if _, err := c.Snapshot(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		takers.Wait()
+	}
+	report, err := clients[0].Verify(t.Context(), false, func(audit.VerifyProgress) {})
+	if err != nil || !report.Whole() || report.First < 2 {
+		t.Errorf("%+v, %v: want it whole, and trimmed", report, err)
+	}
+	if status, text, _ := idle.mcp("", initialize); status != http.StatusOK {
+		t.Errorf("the idle replica: %d %s", status, text)
+	}
+	for _, s := range sessions {
+		if status, text, _ := idle.mcp(s, listTools); status != http.StatusOK {
+			t.Fatalf("a session at the idle replica: %d %s", status, text)
+		}
+	}
+}
+
+// TestReplicaFigures: each replica tells of the other, of its lag and of the clock, on /readyz and in the metrics.
+func TestReplicaFigures(t *testing.T) {
+	t.Parallel()
+	_, config := onNATS(t)
+	a, b := run(t, func(c *daemon.Config) { *c = config(0) }), run(t, func(c *daemon.Config) { *c = config(1) })
+	for _, r := range []*running{a, b} {
+		for {
+			status, text, _ := r.ask(http.MethodGet, "http://"+r.status.Listen+"/readyz", "", nil)
+			if status == http.StatusOK && strings.Contains(text, `"others":1`) && strings.Contains(text, `"lag":{"batches":0,"events":0,"seconds":`) &&
+				strings.Contains(text, `"clock":{"aheadMs":`) {
+				break
+			}
+			<-time.After(10 * time.Millisecond)
+		}
+		_, text := r.admin(http.MethodGet, "/metrics", "")
+		for _, want := range []string{
+			`dormouse_replicas{state="there"} 1`, "dormouse_standby_lag_batches 0", "dormouse_standby_lag_events 0",
+			"dormouse_standby_lag_seconds ", "dormouse_clock_ahead_seconds ",
+		} {
+			if !strings.Contains(text, want) {
+				t.Errorf("no %q among the metrics", want)
+			}
+		}
+		client, err := control.Connect(t.Context(), r.dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, err := client.Status(t.Context()); err != nil || s.Replicas == nil || len(s.Replicas.Others) != 1 || s.Replicas.Others[0].State != "there" {
+			t.Errorf("%+v, %v", s.Replicas, err)
 		}
 	}
 }
