@@ -29,7 +29,7 @@ func stdioUpstream(tb testing.TB, o stdio.Options, kind ...string) *stdio.Upstre
 	self, err := os.Executable()
 	must(tb, err)
 	o.Command = []string{self}
-	o.Env = append(o.Env, childMark+"="+append(kind, "plain")[0], "GOCOVERDIR="+tb.TempDir())
+	o.Env = append(o.Env, childMark+"="+append(kind, "plain")[0], "GOCOVERDIR="+tb.TempDir(), "GORACE=atexit_sleep_ms=0")
 	up, err := stdio.New(o)
 	must(tb, err)
 	tb.Cleanup(func() {

@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -141,6 +142,59 @@ func TestStdioChildrenDieWithTheGateway(t *testing.T) {
 			noneOf(t, pids)
 			g.checkLog()
 		})
+	}
+}
+
+// TestStdioCallInFlight: a call that a child was working on when it was killed fails at once, with an error that says
+// what is known, and the session goes on. The same when the gateway is killed: then the client finds out when it comes
+// back for the rest. Once the gateway knows that the tool is read-only, the call is repeated instead.
+func TestStdioCallInFlight(t *testing.T) {
+	const tool = "trigger-long-running-operation"
+	g := startStdioGateway(t, stdioServer("@modelcontextprotocol/server-everything/dist/index.js", "stdio"))
+	c := startClients(t).connect("in-flight", g.url(), newTenant(t, "in-flight").headers())
+	calls := 0
+	begin := func(seconds int) chan error {
+		t.Helper()
+		calls++
+		ended := make(chan error, 1)
+		go func() {
+			_, err := c.call(context.WithoutCancel(t.Context()), 50*time.Second, tool, map[string]any{"duration": seconds, "steps": seconds})
+			ended <- err
+		}()
+		eventually(t, 20*time.Second, "the call is under way", func(context.Context) error {
+			n := 0
+			for line := range strings.Lines(g.cli("log", "--json").must(t).stdout) {
+				if strings.Contains(line, `"opened"`) && strings.Contains(line, tool) {
+					n++
+				}
+			}
+			if n < calls {
+				return fmt.Errorf("%d of %d calls: %w", n, calls, errWrongAnswer)
+			}
+			return nil
+		})
+		return ended
+	}
+	killChild := func() {
+		for _, pid := range g.children() {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+	for name, kill := range map[string]func(){"the child": killChild, "the gateway": func() { g.kill(); g.start() }} {
+		ended := begin(40)
+		kill()
+		err := <-ended
+		var failed *clientError
+		if !errors.As(err, &failed) || failed.timedOut() {
+			t.Errorf("%s was killed: %v", name, err)
+		}
+		c.mustCall(callLimit, "echo", map[string]string{"message": name}, "Echo: "+name)
+	}
+	c.mustHave(tool)
+	ended := begin(4)
+	killChild()
+	if err := <-ended; err != nil {
+		t.Errorf("a read-only call whose child was killed: %v", err)
 	}
 }
 
