@@ -28,7 +28,7 @@ const (
 func NewPeerTransport(c *tls.Config) *http.Transport {
 	dialer := &net.Dialer{Timeout: 2 * time.Second, KeepAlive: 5 * time.Second}
 	return &http.Transport{
-		DialContext: dialer.DialContext, TLSClientConfig: c, TLSHandshakeTimeout: 3 * time.Second,
+		DialContext: dialWarily(dialer), TLSClientConfig: c, TLSHandshakeTimeout: 3 * time.Second,
 		DisableCompression: true, MaxIdleConnsPerHost: 256, IdleConnTimeout: 30 * time.Second,
 	}
 }
