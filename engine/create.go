@@ -32,7 +32,7 @@ func (e *Engine) Create(ctx context.Context, c Caller, open func(ctx context.Con
 	}
 	id := journal.NewSessionID()
 	s := &Session{e: e, id: id, ref: id.Ref()}
-	if err := e.reserve(ctx, s.ref, c.Tenant); err != nil {
+	if err := e.reserve(ctx, s.ref, reserved{c.Tenant, c.Principal}); err != nil {
 		e.exit()
 		return nil, err
 	}
@@ -53,17 +53,17 @@ func (e *Engine) exit() {
 }
 
 // reserve makes room for a session. At the limit, what has expired goes first.
-func (e *Engine) reserve(ctx context.Context, ref journal.Ref, t journal.TenantID) error {
-	err := e.limits.reserve(e.o.Table, ref, t)
+func (e *Engine) reserve(ctx context.Context, ref journal.Ref, who reserved) error {
+	err := e.limits.reserve(e.o.Table, ref, who)
 	if err == nil {
 		return nil
 	}
 	_, _ = e.ExpireDue(ctx) // what it could not expire still counts
-	if err = e.limits.reserve(e.o.Table, ref, t); err == nil {
+	if err = e.limits.reserve(e.o.Table, ref, who); err == nil {
 		return nil
 	}
 	if l, ok := errors.AsType[*limitError](err); ok {
-		e.limitReached(l, t)
+		e.limitReached(l, who.tenant)
 	}
 	return err
 }

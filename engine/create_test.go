@@ -109,6 +109,30 @@ func TestLimits(t *testing.T) {
 	})
 }
 
+// One caller, in however many tenants, has so many sessions; those whom nobody tells apart are not counted as one.
+func TestLimitPerPrincipal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, newLedger(), "a", func(o *engine.Options) { o.MaxPerPrincipal = 2 })
+		first := h.create(alice(), nil)
+		elsewhere := bob()
+		elsewhere.Principal = alice().Principal
+		h.create(elsewhere, nil)
+		for _, c := range []engine.Caller{alice(), elsewhere} {
+			if _, err := h.Create(t.Context(), c, open(nil)); !errors.Is(err, engine.ErrSessionLimit) || !strings.Contains(err.Error(), "2 of 2 sessions of this principal") {
+				t.Errorf("error %v", err)
+			}
+		}
+		h.create(bob(), nil)
+		nobody := alice()
+		nobody.Principal = ""
+		for range 5 {
+			h.create(nobody, nil)
+		}
+		wantErr(t, h.Close(t.Context(), first.Ref(), journal.ReasonClient), nil)
+		h.create(alice(), nil)
+	})
+}
+
 // Timed-out sessions make room at once, not only when the sweep comes.
 func TestLimitExpiresFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

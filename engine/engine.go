@@ -52,7 +52,7 @@ func New(o Options) (*Engine, error) {
 	e := &Engine{
 		o:        o,
 		log:      o.Logger,
-		limits:   limits{total: o.MaxSessions, each: o.MaxPerTenant, tenants: map[journal.TenantID]int{}, under: map[journal.Ref]journal.TenantID{}},
+		limits:   newLimits(o.MaxSessions, o.MaxPerTenant, o.MaxPerPrincipal),
 		outage:   outage{grace: o.OutageGrace},
 		entries:  map[journal.Ref]*entry{},
 		gone:     map[*run]*entry{},

@@ -22,12 +22,14 @@ type Options struct {
 	SessionTimeout time.Duration // idle time until a new session expires; whole milliseconds; 0 = 30 minutes
 	MaxSessions    int           // of the whole journal; 0 = 10,000
 	MaxPerTenant   int           // 0 = no limit of its own
-	MaxLive        int           // live sessions here; leased ones may pass it for a while; 0 = 1,000
-	HibernateAfter time.Duration // idle time of a live session; 0 = 5 minutes
-	WakeTimeout    time.Duration // for one wake; 0 = 30 seconds
-	OutageGrace    time.Duration // nothing expires so long after the stream was out of reach; 0 = 1 minute
-	Logger         zerolog.Logger
-	Observer       Observer // nil = none
+	// MaxPerPrincipal bounds the sessions of one caller; 0 = no limit. Where nobody is told apart it does nothing.
+	MaxPerPrincipal int
+	MaxLive         int           // live sessions here; leased ones may pass it for a while; 0 = 1,000
+	HibernateAfter  time.Duration // idle time of a live session; 0 = 5 minutes
+	WakeTimeout     time.Duration // for one wake; 0 = 30 seconds
+	OutageGrace     time.Duration // nothing expires so long after the stream was out of reach; 0 = 1 minute
+	Logger          zerolog.Logger
+	Observer        Observer // nil = none
 
 	// ValidateContext judges the contexts of restored sessions and of rotated credentials; nil = any
 	// complete context is good.
@@ -71,7 +73,7 @@ func (o *Options) validate() error {
 		return fmt.Errorf("engine options: session timeout %v: want at most %v", o.SessionTimeout, replay.MaxTimeout)
 	}
 	for name, n := range map[string]int64{
-		"MaxSessions": int64(o.MaxSessions), "MaxPerTenant": int64(o.MaxPerTenant), "MaxLive": int64(o.MaxLive),
+		"MaxSessions": int64(o.MaxSessions), "MaxPerTenant": int64(o.MaxPerTenant), "MaxPerPrincipal": int64(o.MaxPerPrincipal), "MaxLive": int64(o.MaxLive),
 		"HibernateAfter": int64(o.HibernateAfter), "WakeTimeout": int64(o.WakeTimeout), "OutageGrace": int64(o.OutageGrace),
 	} {
 		if n < 0 {

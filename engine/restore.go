@@ -167,7 +167,7 @@ func (r *restore) reserve(ref journal.Ref, t journal.TenantID) bool {
 	if r.allFull || r.full[t] {
 		return false
 	}
-	err := r.e.limits.reserve(r.e.o.Table, ref, t)
+	err := r.e.limits.reserve(r.e.o.Table, ref, reserved{tenant: t})
 	if err == nil {
 		return true
 	}

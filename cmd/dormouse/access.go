@@ -13,6 +13,8 @@ type accessFlags struct {
 	AuthJWKSURL     string `help:"With --auth jwt: where the issuer publishes its keys." placeholder:"URL" name:"auth-jwks-url" group:"access"`
 	AuthTenantClaim string `help:"With --auth jwt: the claim that names the tenant. Tokens without it are refused then." placeholder:"CLAIM" group:"access"`
 
+	MaxSessionsPerPrincipal int `help:"Most sessions of one caller; 0 = no limit of its own." default:"0" group:"limits"`
+
 	RateLimitPerTenant    config.Rate `help:"Most requests of one tenant, as 10/s, 600/m or 1000/h, all at once or evenly; as many new sessions besides. 0 = no limit." default:"0" group:"limits"`
 	RateLimitPerPrincipal config.Rate `help:"Most requests of one caller, likewise. 0 = no limit." default:"0" group:"limits"`
 
@@ -24,6 +26,7 @@ func (f *accessFlags) access(auth string, c *daemon.Config) {
 	if auth == "jwt" || f.AuthIssuer != "" || f.AuthAudience != "" || f.AuthJWKSURL != "" || f.AuthTenantClaim != "" {
 		c.JWT = &gateway.JWTOptions{Issuer: f.AuthIssuer, Audience: f.AuthAudience, JWKS: f.AuthJWKSURL, TenantClaim: f.AuthTenantClaim}
 	}
+	c.MaxPerPrincipal = f.MaxSessionsPerPrincipal
 	c.Limits = gateway.Limits{PerTenant: gateway.Rate(f.RateLimitPerTenant), PerPrincipal: gateway.Rate(f.RateLimitPerPrincipal)}
 	switch f.ForwardedFor {
 	case "set":

@@ -98,7 +98,7 @@ func (c *serveCmd) check() error {
 		return console.Usage(errors.New("--cluster and --nats-url exclude each other"), "a cluster is of the embedded servers")
 	}
 	for name, n := range map[string]int{
-		"max-sessions": c.MaxSessions - 1, "max-live": c.MaxLive - 1, "max-sessions-per-tenant": c.MaxSessionsPerTenant,
+		"max-sessions": c.MaxSessions - 1, "max-live": c.MaxLive - 1, "max-sessions-per-tenant": c.MaxSessionsPerTenant, "max-sessions-per-principal": c.MaxSessionsPerPrincipal,
 		"snapshot-events": c.SnapshotEvents - 1, "snapshot-batches": c.SnapshotBatches - 1,
 	} {
 		if n < 0 {

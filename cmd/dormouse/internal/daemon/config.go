@@ -75,6 +75,7 @@ type Config struct {
 	ShutdownTimeout time.Duration // of all of it; 0 = 15 seconds
 	MaxSessions     int
 	MaxPerTenant    int
+	MaxPerPrincipal int
 	MaxLive         int
 
 	Snapshots Snapshots

@@ -111,7 +111,7 @@ func (d *daemon) wire() error {
 	}, durable.Wiring{
 		Waker: gateway.WakerOptions{Upstream: d.upstream, Replicas: d.directory, Logger: d.log},
 		Engine: engine.Options{
-			SessionTimeout: d.c.SessionTimeout, MaxSessions: d.c.MaxSessions, MaxPerTenant: d.c.MaxPerTenant, MaxLive: d.c.MaxLive,
+			SessionTimeout: d.c.SessionTimeout, MaxSessions: d.c.MaxSessions, MaxPerTenant: d.c.MaxPerTenant, MaxPerPrincipal: d.c.MaxPerPrincipal, MaxLive: d.c.MaxLive,
 			HibernateAfter: d.c.HibernateAfter, Logger: d.log, Observer: d.metrics,
 			ValidateContext: d.c.URLPolicy.Validate, Identify: ImportIdentity(name),
 		},
