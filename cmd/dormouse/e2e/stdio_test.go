@@ -109,6 +109,13 @@ func TestStdioChildrenDieWithTheGateway(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := startStdioGateway(t, c.command, c.flags...)
+			for want, args := range map[string][]string{
+				"answers initialize after": {"doctor", "--upstream-command", c.command}, "upstream command": {"doctor"},
+			} {
+				if got := g.cli(args...); !strings.Contains(got.stdout, want) {
+					t.Errorf("%v: %s %s", args, got.stdout, got.stderr)
+				}
+			}
 			ts := startClients(t)
 			var all []*client
 			for i := range 2 {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,7 +19,12 @@ import (
 	"github.com/dormouse-mcp/dormouse/journal"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if mark := os.Getenv("DORMOUSE_TEST_GATEWAY"); mark != "" {
+		beGateway(mark)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func request(t *testing.T) *http.Request {
 	t.Helper()
