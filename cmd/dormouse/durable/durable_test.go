@@ -3,17 +3,23 @@ package durable_test
 import (
 	"context"
 	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"go.uber.org/goleak"
 
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/durable"
 	"github.com/dormouse-mcp/dormouse/engine"
 	"github.com/dormouse-mcp/dormouse/engine/gateway"
+	"github.com/dormouse-mcp/dormouse/journal"
 )
 
 func TestMain(m *testing.M) {
@@ -87,5 +93,92 @@ func TestOptions(t *testing.T) {
 	}
 	if _, err := durable.Assemble(durable.Parts{}, durable.Wiring{}); err == nil || errors.Is(err, context.Canceled) {
 		t.Error("an assembly of nothing")
+	}
+}
+
+// natsServer starts a NATS server that is not ours and returns its address.
+func natsServer(t *testing.T) string {
+	t.Helper()
+	n, err := server.NewServer(&server.Options{
+		Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Start()
+	t.Cleanup(func() { n.Shutdown(); n.WaitForShutdown() })
+	if !n.ReadyForConnections(20 * time.Second) {
+		t.Fatal("NATS is not ready")
+	}
+	return n.ClientURL()
+}
+
+// With the journal in NATS, a session that one process has opened is served by the other, too: while both are there, and
+// when the first is gone.
+func TestNATS(t *testing.T) {
+	url := natsServer(t)
+	var both []*durable.Handler
+	first := ""
+	var sites []*httptest.Server
+	for _, name := range []journal.ReplicaID{"a", "b"} {
+		at := durable.JournalOptions{Data: t.TempDir(), NATSURL: url, Replica: name}
+		if name == "a" {
+			first = at.Data
+		} else { // the keyring is copied, as the guide says
+			keys, err := os.ReadFile(filepath.Join(first, "keys"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(at.Data, "keys"), keys, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h, err := durable.Open(t.Context(), durable.Options{JournalOptions: at, Server: newServer})
+		if err != nil {
+			t.Fatal(err)
+		}
+		both = append(both, h)
+		site := httptest.NewServer(h)
+		defer site.Close()
+		sites = append(sites, site)
+	}
+	ask := func(site *httptest.Server, id, body string) (string, string) {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, site.URL, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Accept", "application/json, text/event-stream")
+		if id != "" {
+			r.Header.Set("Mcp-Session-Id", id)
+		}
+		resp, err := site.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		answer, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode >= 300 {
+			t.Fatal(resp.Status, string(answer), err)
+		}
+		return string(answer), resp.Header.Get("Mcp-Session-Id")
+	}
+	_, id := ask(sites[0], "", `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`)
+	_, _ = ask(sites[0], id, `{"jsonrpc":"2.0","method":"notifications/initialized"}`)
+	const greet = `{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"greet","arguments":{"name":"you"}}}`
+	for _, site := range []*httptest.Server{sites[0], sites[1], sites[0], sites[1]} {
+		if got, _ := ask(site, id, greet); !strings.Contains(got, "Hello you") {
+			t.Error(got)
+		}
+	}
+	if err := both[0].Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if got, _ := ask(sites[1], id, greet); !strings.Contains(got, "Hello you") {
+		t.Error(got)
+	}
+	if err := both[1].Close(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
