@@ -20,6 +20,18 @@ func (s *State) TenantSessions(t journal.TenantID) []Session {
 	return list
 }
 
+// Groups yields what sessions have in common, see [Frozen.Common], and how many have it, in no order. Groups may agree.
+// It costs what there are groups, not sessions.
+func (s *State) Groups() iter.Seq2[Session, int] {
+	return func(yield func(Session, int) bool) {
+		for _, p := range s.directory.profiles.list {
+			if p != nil && p.sessions > 0 && !yield(p.session(), p.sessions) {
+				return
+			}
+		}
+	}
+}
+
 // ErasedKeys yields the data keys that were erased, in no order.
 func (s *State) ErasedKeys() iter.Seq2[journal.TenantID, journal.KeyID] {
 	return func(yield func(journal.TenantID, journal.KeyID) bool) {

@@ -19,10 +19,16 @@ type keys struct {
 	sealer   *seal.BatchSealer // nil before Restore
 }
 
-type openerFunc func([]byte) (*journal.Batch, error)
+// opener opens a store's batches, in memory that is used again where a restore asks for that.
+type opener struct{ s *Store }
 
 // Open implements replay.Opener.
-func (f openerFunc) Open(data []byte) (*journal.Batch, error) { return f(data) }
+func (o opener) Open(data []byte) (*journal.Batch, error) { return o.s.openBatch(nil, data) }
+
+// OpenIn is Open, and makes the batch in an arena.
+func (o opener) OpenIn(a *journal.Arena, data []byte) (*journal.Batch, error) {
+	return o.s.openBatch(a, data)
+}
 
 // ParseEnvironment reads the keyring in the text of DORMOUSE_KEYS. Its error is ErrEnvironment.
 func ParseEnvironment(text string) (*seal.Keyring, error) {
@@ -58,8 +64,8 @@ func (s *Store) Keyring() *seal.Keyring { return s.keys.ring.Load() }
 
 // openBatch opens a batch. If its key is not known, another replica may have rotated, and the operator brought the key
 // file since: it is read once more.
-func (s *Store) openBatch(data []byte) (*journal.Batch, error) {
-	b, err := s.keys.opener.Open(data)
+func (s *Store) openBatch(a *journal.Arena, data []byte) (*journal.Batch, error) {
+	b, err := s.keys.opener.OpenIn(a, data)
 	if !errors.Is(err, journal.ErrKeyMissing) || s.o.Keys != "" {
 		return b, err
 	}
@@ -72,7 +78,7 @@ func (s *Store) openBatch(data []byte) (*journal.Batch, error) {
 	}
 	s.keys.opener.Use(k)
 	s.snapshots.sealer.Use(k)
-	if b, err = s.keys.opener.Open(data); err == nil && s.o.KeysFound != nil {
+	if b, err = s.keys.opener.OpenIn(a, data); err == nil && s.o.KeysFound != nil {
 		s.o.KeysFound()
 	}
 	return b, err

@@ -34,9 +34,9 @@ func (s *Store) CheckKeys(ctx context.Context) (orphans []Orphan, err error) {
 func (s *Store) orphans(ctx context.Context, view func(func(*replay.State))) (orphans []Orphan, err error) {
 	uses := map[seal.KeyUse]int{}
 	view(func(st *replay.State) {
-		for x := range st.All() {
+		for x, n := range st.Groups() {
 			if x.ContextKey != "" && !st.ErasedKey(x.Tenant, x.ContextKey) {
-				uses[seal.KeyUse{Tenant: x.Tenant, Key: x.ContextKey, Fingerprint: x.Fingerprint}]++
+				uses[seal.KeyUse{Tenant: x.Tenant, Key: x.ContextKey, Fingerprint: x.Fingerprint}] += n
 			}
 		}
 	})

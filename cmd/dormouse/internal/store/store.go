@@ -70,7 +70,7 @@ func Open(ctx context.Context, o Options) (s *Store, err error) {
 		return s, err
 	}
 	s.keys.opener = seal.NewBatchOpener(s.Keyring())
-	s.Opener = openerFunc(s.openBatch)
+	s.Opener = opener{s}
 	s.Vault = seal.NewVault(s.Keyring(), s.Journal.Keys())
 	s.Vault.ConsultErased(s.erased)
 	if err := s.patiently(ctx, s.openSnapshots); err != nil {
