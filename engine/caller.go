@@ -9,12 +9,16 @@ import (
 
 // InstanceContext is a tenant's context, in the wire names of the seed API. It holds credentials: it is
 // never logged, and outside memory it is sealed under the tenant's data key.
-type InstanceContext struct {
+type InstanceContext struct { //nolint:recvcheck // a copy must not be shown either
 	N8nAPIURL  string          `json:"n8nApiUrl,omitempty"`
 	N8nAPIKey  string          `json:"n8nApiKey,omitempty"`
 	InstanceID string          `json:"instanceId,omitempty"`
 	SessionID  string          `json:"sessionId,omitempty"`
 	Metadata   json.RawMessage `json:"metadata,omitempty"`
+
+	// Extra are further members of its JSON: n8n-mcp has n8nApiTimeout, n8nApiMaxRetries and n8nMcpAccessToken. They come
+	// with an import and go out again, as they were, with an export. Their names are none of those above.
+	Extra map[string]json.RawMessage `json:"-"`
 }
 
 // Complete reports whether ic has what a request to the tenant's instance needs: URL and key.

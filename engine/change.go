@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -11,7 +12,7 @@ import (
 	"github.com/dormouse-mcp/dormouse/replay"
 )
 
-// Changes is what Change may replace; zero fields stay.
+// Changes is what Change may replace; zero fields stay, and so do Metadata and Extra of a Context that leaves them out.
 type Changes struct {
 	Context                  *InstanceContext
 	Principal                journal.Principal
@@ -64,16 +65,33 @@ func (e *Engine) changed(ctx context.Context, st *replay.Session, c Changes) (jo
 		Subscribed: c.Subscribed, Unsubscribed: c.Unsubscribed,
 	}
 	if c.Context != nil {
+		ic := *c.Context
+		if err := e.inherit(ctx, &ic, st); err != nil {
+			return journal.Event{}, err
+		}
 		var err error
 		if ch.Key, ch.Fingerprint, err = e.o.Vault.Key(ctx, st.Tenant); err != nil {
 			return journal.Event{}, fmt.Errorf("tenant key: %w", err)
 		}
-		if ch.Context, err = e.sealContext(ctx, st.Tenant, ch.Key, st.Ref, c.Context); err != nil {
+		if ch.Context, err = e.sealContext(ctx, st.Tenant, ch.Key, st.Ref, &ic); err != nil {
 			return journal.Event{}, err
 		}
 	}
 	at := journal.InstantOf(time.Now())
 	return journal.Event{Kind: journal.KindChanged, Ref: st.Ref, At: at, Epoch: st.Epoch, Changed: ch}, nil
+}
+
+// inherit lets ic keep what the session's context has and ic leaves out. One whose key was erased has nothing left.
+func (e *Engine) inherit(ctx context.Context, ic *InstanceContext, st *replay.Session) error {
+	if ic.Metadata != nil && ic.Extra != nil {
+		return nil
+	}
+	former, err := e.openContext(ctx, st)
+	if err != nil && !errors.Is(err, journal.ErrKeyErased) {
+		return err
+	}
+	ic.inherit(&former)
+	return nil
 }
 
 func (e *Engine) sealContext(
@@ -83,7 +101,11 @@ func (e *Engine) sealContext(
 	defer func() { clear(plain.Bytes()) }()
 	enc := json.NewEncoder(&plain)
 	enc.SetEscapeHTML(false) // metadata comes back as it was
-	if err := enc.Encode(ic); err != nil {
+	var v any = ic
+	if len(ic.Extra) == 0 {
+		v = (*plainContext)(ic) // the same text, at less cost
+	}
+	if err := enc.Encode(v); err != nil {
 		return nil, fmt.Errorf("context of session %s: %w: metadata is not JSON", ref, journal.ErrMalformed)
 	}
 	sealed, err := e.o.Vault.Seal(ctx, t, k, journal.PurposeContext, ref, bytes.TrimSpace(plain.Bytes()))

@@ -132,6 +132,9 @@ func (s *SessionState) check(now time.Time, form *regexp.Regexp) error {
 	case len(s.Context.Metadata) > 0 && !json.Valid(s.Context.Metadata):
 		return fmt.Errorf("%w: the context's metadata is not JSON", errInvalidState)
 	}
+	if err := checkExtra(s.Context.Extra); err != nil {
+		return fmt.Errorf("%w: %w", errInvalidState, err)
+	}
 	return nil
 }
 

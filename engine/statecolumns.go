@@ -21,6 +21,7 @@ const (
 	colInstances
 	colSessions
 	colMetadata
+	colExtra // left out of frames in which nobody has any
 	stateColumnCount
 )
 
@@ -30,6 +31,7 @@ const (
 	flagInstance             // the instance ID is the session ID
 	flagSession              // the context's session ID is the session ID
 	flagMetadata             // the context has metadata
+	flagExtra                // the context has extra fields
 )
 
 // stateColumns are some sessions, field by field: neighbors in a column resemble each other.
@@ -78,6 +80,10 @@ func (c *stateColumns) add(s *SessionState) {
 		flags |= flagMetadata
 		c.text(colMetadata, string(ic.Metadata))
 	}
+	if len(ic.Extra) > 0 {
+		flags |= flagExtra
+		c.text(colExtra, string(extraText(ic.Extra)))
+	}
 	c.text(colURLs, ic.N8nAPIURL)
 	c.text(colKeys, ic.N8nAPIKey)
 	created, accessed := journal.InstantOf(s.Metadata.CreatedAt), journal.InstantOf(s.Metadata.LastAccess)
@@ -99,8 +105,12 @@ func (c *stateColumns) number(column int, v int64) {
 // append appends the rows' number and the columns, each with its length in front.
 func (c *stateColumns) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(c.rows))
-	for i := range c.columns {
-		b = appendSized(b, c.columns[i])
+	columns := c.columns[:]
+	if len(c.columns[colExtra]) == 0 {
+		columns = columns[:colExtra]
+	}
+	for _, column := range columns {
+		b = appendSized(b, column)
 	}
 	return b
 }
@@ -126,6 +136,9 @@ func newStateRows(columns, uuids []byte) *stateRows {
 		return r
 	}
 	for i := range r.columns {
+		if i == colExtra && len(columns) == 0 {
+			break
+		}
 		r.columns[i] = r.sized(&columns)
 	}
 	if r.left = int(rows); r.err != nil || len(columns) > 0 || len(r.columns[colFlags]) != r.left {
@@ -173,16 +186,33 @@ func (r *stateRows) next() (s SessionState, ok bool) {
 	if flags&flagMetadata > 0 {
 		ic.Metadata = json.RawMessage(r.text(colMetadata))
 	}
+	if flags&flagExtra > 0 {
+		r.extra(ic)
+	}
 	ic.N8nAPIURL, ic.N8nAPIKey = r.text(colURLs), r.text(colKeys)
 	r.created += journal.Instant(r.number(colCreated))
 	s.Metadata = SessionMetadata{CreatedAt: r.created.Time(), LastAccess: (r.created + journal.Instant(r.number(colAccessed))).Time()}
-	if flags >= 2*flagMetadata || len(ic.Metadata) > 0 && !json.Valid(ic.Metadata) {
+	if flags >= 2*flagExtra || len(ic.Metadata) > 0 && !json.Valid(ic.Metadata) {
 		r.fail("a session")
 	}
 	if year := s.Metadata.LastAccess.Year(); year < 0 || year > 9999 || s.Metadata.CreatedAt.Year() > 9999 || s.Metadata.CreatedAt.Year() < 0 {
 		r.fail("a time") // that JSON cannot say
 	}
 	return s, r.err == nil
+}
+
+// extraText is an object of extra fields, which were checked before.
+func extraText(extra map[string]json.RawMessage) []byte {
+	text, _ := appendMembers(nil, extra)
+	return text
+}
+
+func (r *stateRows) extra(ic *InstanceContext) {
+	text := r.sized(&r.columns[colExtra])
+	if json.Unmarshal(text, &ic.Extra) != nil || len(ic.Extra) == 0 || checkExtra(ic.Extra) != nil {
+		ic.Extra = nil
+		r.fail("extra fields")
+	}
 }
 
 func (r *stateRows) uuid() journal.SessionID {

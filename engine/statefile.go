@@ -101,8 +101,11 @@ func NewStateWriter(w io.Writer, key []byte) (*StateWriter, error) {
 	return x, x.err
 }
 
-// Write adds a session. It fails with journal.ErrMalformed if the metadata of its context are no JSON.
+// Write adds a session. It fails with journal.ErrMalformed if its context has no JSON.
 func (x *StateWriter) Write(s *SessionState) error {
+	if err := checkExtra(s.Context.Extra); err != nil {
+		return fmt.Errorf("session file: %w", err)
+	}
 	if m := s.Context.Metadata; len(m) > 0 && !json.Valid(m) {
 		return fmt.Errorf("session file: %w: metadata that are no JSON", journal.ErrMalformed)
 	}

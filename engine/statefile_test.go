@@ -57,6 +57,9 @@ func drawState(t *rapid.T) (s engine.SessionState) {
 	if rapid.Bool().Draw(t, "metadata") {
 		ic.Metadata = json.RawMessage(`{"user":"<x>"}`)
 	}
+	if rapid.Bool().Draw(t, "extra") {
+		ic.Extra = rapid.MapOfN(extraName(), extraValue(), 1, 4).Draw(t, "fields")
+	}
 	at := journal.Instant(rapid.Int64Range(1, 200e12).Draw(t, "created"))
 	s.Metadata.CreatedAt, s.Metadata.LastAccess = at.Time(), at.Add(time.Duration(rapid.IntRange(0, 1e9).Draw(t, "access"))).Time()
 	return s
@@ -154,6 +157,10 @@ func FuzzStateFile(f *testing.F) {
 	columns, uuids := engine.StateColumns(someStates(3))
 	f.Add(columns, uuids)
 	f.Add(writeStates(f, someStates(1)), []byte{})
+	some := someStates(2)
+	some[1].Context.Extra = map[string]json.RawMessage{"n8nApiTimeout": json.RawMessage("45000")}
+	columns, uuids = engine.StateColumns(some)
+	f.Add(columns, uuids)
 	f.Fuzz(func(t *testing.T, columns, uuids []byte) {
 		_, _ = readStates(columns, fileKey)
 		for _, s := range engine.ReadStateColumns(columns, uuids) {

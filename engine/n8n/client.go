@@ -101,6 +101,7 @@ type api struct {
 	client *Client
 	base   string // canonical URL
 	key    string
+	limit  time.Duration // of a call
 }
 
 // newAPI returns nil without an error when the context is empty.
@@ -115,7 +116,15 @@ func (c *Client) newAPI(ic engine.InstanceContext) (*api, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &api{client: c, base: trimAPIPath(base), key: ic.N8nAPIKey}, nil
+	return &api{client: c, base: trimAPIPath(base), key: ic.N8nAPIKey, limit: c.limit(ic)}, nil
+}
+
+// limit is the client's own, or what an imported context has as n8nApiTimeout, in ms, if that is less.
+func (c *Client) limit(ic engine.InstanceContext) time.Duration {
+	if ms, ok := ic.Number("n8nApiTimeout"); ok && ms < float64(c.o.Timeout/time.Millisecond) {
+		return max(time.Duration(ms*float64(time.Millisecond)), time.Millisecond)
+	}
+	return c.o.Timeout
 }
 
 // call is one request to the API.
@@ -134,7 +143,7 @@ func (a *api) do(ctx context.Context, c call, out any) error {
 	if a == nil {
 		return errNoCredentials
 	}
-	ctx, cancel := context.WithTimeout(ctx, a.client.o.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, a.limit)
 	defer cancel()
 	start := time.Now()
 	status, err := a.exchange(ctx, &c, out)

@@ -24,6 +24,7 @@ const (
 	MaxKeyBytes      = 4096
 	MaxIDBytes       = 256
 	MaxMetadataBytes = 64 << 10
+	MaxExtraBytes    = 64 << 10 // of the names and values of all fields that n8n-mcp or others add
 )
 
 // The sentinels are part of the contract; test for them with errors.Is. Over HTTP each of them is the
@@ -100,6 +101,7 @@ func checkFields(ic *engine.InstanceContext) error {
 		checkText("instance ID", ic.InstanceID, MaxIDBytes, isPrintableASCII),
 		checkText("session ID", ic.SessionID, MaxIDBytes, isPrintableASCII),
 		checkMetadata(ic.Metadata),
+		checkExtra(ic.Extra),
 	)
 }
 
@@ -126,6 +128,17 @@ func checkMetadata(m json.RawMessage) error {
 	default:
 		return nil
 	}
+}
+
+func checkExtra(extra map[string]json.RawMessage) error {
+	size := 0
+	for name, value := range extra {
+		size += len(name) + len(value)
+	}
+	if size > MaxExtraBytes {
+		return fmt.Errorf("%w: further fields of %d bytes; at most %d are allowed", ErrInvalidContext, size, MaxExtraBytes)
+	}
+	return nil
 }
 
 func isVisibleASCII(r rune) bool   { return r > ' ' && r < 0x7f }

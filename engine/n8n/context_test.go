@@ -96,6 +96,12 @@ func TestValidateContextOfAnExport(t *testing.T) {
 		"big metadata": {func(ic *engine.InstanceContext) {
 			ic.Metadata = json.RawMessage(`"` + strings.Repeat("m", 70_000) + `"`)
 		}, n8n.ErrInvalidContext},
+		"big extra": {func(ic *engine.InstanceContext) {
+			ic.Extra = map[string]json.RawMessage{"x": json.RawMessage(`"` + strings.Repeat("m", 40_000) + `"`), strings.Repeat("n", 30_000): json.RawMessage(`1`)}
+		}, n8n.ErrInvalidContext},
+		"extra": {func(ic *engine.InstanceContext) {
+			ic.Extra = map[string]json.RawMessage{"n8nApiTimeout": json.RawMessage(`1`)}
+		}, nil},
 		"bad key":  {func(ic *engine.InstanceContext) { ic.N8nAPIKey = "a\nb" }, n8n.ErrInvalidContext},
 		"loopback": {func(ic *engine.InstanceContext) { ic.N8nAPIURL = "http://127.0.0.1" }, n8n.ErrAddressRefused},
 	} {

@@ -3,6 +3,7 @@ package stdio
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/dormouse-mcp/dormouse/engine"
@@ -34,6 +35,9 @@ func environment(lookup func(string) (string, bool), extra []string, ref journal
 	for name, value := range map[string]string{
 		"N8N_API_URL": ic.N8nAPIURL, "N8N_API_KEY": ic.N8nAPIKey, "DORMOUSE_INSTANCE_ID": ic.InstanceID,
 		"DORMOUSE_CONTEXT_SESSION_ID": ic.SessionID, "DORMOUSE_CONTEXT_METADATA": string(ic.Metadata),
+		// n8n-mcp takes no 0 here: it would have no API at all (its config/n8n-api.js).
+		"N8N_API_TIMEOUT": number(ic, "n8nApiTimeout"), "N8N_API_MAX_RETRIES": number(ic, "n8nApiMaxRetries"),
+		"N8N_MCP_ACCESS_TOKEN": ic.Text(n8nMCPAccess),
 	} {
 		if value != "" && !strings.ContainsRune(value, 0) {
 			env[name] = value
@@ -44,4 +48,15 @@ func environment(lookup func(string) (string, bool), extra []string, ref journal
 		out = append(out, name+"="+env[name])
 	}
 	return out
+}
+
+// n8nMCPAccess is n8n-mcp's name of a further credential in an imported context.
+const n8nMCPAccess = "n8nMcpAccessToken"
+
+func number(ic engine.InstanceContext, name string) string {
+	n, ok := ic.Number(name)
+	if !ok {
+		return ""
+	}
+	return strconv.FormatFloat(n, 'f', -1, 64)
 }

@@ -80,10 +80,13 @@ func TestEnvironment(t *testing.T) {
 	ref := journal.SessionID("s").Ref()
 	got := environment(lookup, []string{"A", "B=2=3", "GONE", "N8N_API_URL=http://default"}, ref, engine.InstanceContext{
 		N8nAPIURL: "http://tenant", N8nAPIKey: "k", SessionID: "x", InstanceID: "with\x00nul",
+		Extra: map[string]json.RawMessage{
+			"n8nApiTimeout": []byte("45e3"), "n8nApiMaxRetries": []byte("0"), "n8nMcpAccessToken": []byte(`"t"`), "PATH": []byte(`"/tmp"`),
+		},
 	})
 	want := []string{
 		"A=1", "B=2=3", "DORMOUSE_CONTEXT_SESSION_ID=x", "DORMOUSE_SESSION=" + ref.String(), "HOME=/root",
-		"N8N_API_KEY=k", "N8N_API_URL=http://tenant", "PATH=/bin",
+		"N8N_API_KEY=k", "N8N_API_TIMEOUT=45000", "N8N_API_URL=http://tenant", "N8N_MCP_ACCESS_TOKEN=t", "PATH=/bin",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q", got)

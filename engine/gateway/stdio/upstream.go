@@ -69,7 +69,7 @@ func (u *Upstream) Connect(ctx context.Context, t gateway.Tenant) (gateway.Conn,
 		return nil, err
 	}
 	c := &conn{
-		u: u, ref: t.Ref(), env: environment(os.LookupEnv, u.o.Env, t.Ref(), ic), secrets: []string{ic.N8nAPIKey},
+		u: u, ref: t.Ref(), env: environment(os.LookupEnv, u.o.Env, t.Ref(), ic), secrets: []string{ic.N8nAPIKey, ic.Text(n8nMCPAccess)},
 		log: u.o.Logger.With().Stringer("session", t.Ref()).Logger(), writing: make(chan struct{}, 1),
 	}
 	return c, nil
