@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -198,5 +199,37 @@ func TestSubscriptionsAreBounded(t *testing.T) {
 	big := strings.Replace(initialize, `"capabilities":{}`, `"capabilities":{"experimental":{"x":{"y":"`+strings.Repeat("a", 65<<10)+`"}}}`, 1)
 	if r := s.raw("POST", big, post()...); r.status != 400 || rpcCode(t, r.body) != -32602 {
 		t.Errorf("huge parameters of initialize: %d %.200s", r.status, r.body)
+	}
+}
+
+// Nobody waits for an upstream on behalf of a client that is gone.
+func TestWaitingEndsWithTheClient(t *testing.T) {
+	up := newStubborn(t)
+	s := newSite(t)
+	r := s.boot(httpUpstream(t, up.door.url()), setup{waker: func(o *gateway.WakerOptions) { o.UpstreamWait = time.Hour }})
+	id := s.session()
+	up.crash()
+	for _, body := range []string{toolCall("echo"), initialize} {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.door.url(), strings.NewReader(body))
+		must(t, err)
+		header := post()
+		if body != initialize {
+			header = post("Mcp-Session-Id", id)
+		}
+		for i := 0; i+1 < len(header); i += 2 {
+			req.Header.Set(header[i], header[i+1])
+		}
+		resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
+		if err == nil {
+			_ = resp.Body.Close()
+			t.Errorf("answered: %d", resp.StatusCode)
+		}
+		cancel()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := r.Shutdown(ctx); err != nil {
+		t.Errorf("somebody still waits: %v", err)
 	}
 }
