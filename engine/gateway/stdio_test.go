@@ -75,7 +75,8 @@ func fell(tb testing.TB, cs *mcp.ClientSession, tool, text string) string {
 // one was. What it was working on fails, and only that.
 func TestStdioChildDies(t *testing.T) {
 	s := newSite(t)
-	r := s.boot(stdioUpstream(t, stdio.Options{}, "more"))
+	up := stdioUpstream(t, stdio.Options{}, "more")
+	r := s.boot(up)
 	cs := s.client(func(o *mcp.ClientOptions) { o.ElicitationHandler = accept })
 	id := cs.ID()
 	must(t, cs.SetLoggingLevel(t.Context(), &mcp.SetLoggingLevelParams{Level: "debug"})) //nolint:staticcheck // clients of older versions use it
@@ -106,6 +107,9 @@ func TestStdioChildDies(t *testing.T) {
 		t.Errorf("update: %s", got.body)
 	}
 	pid = call(t, cs, "pid", "")
+	if got, want := up.Stats(), (stdio.Stats{Alive: 1, Started: 2, Died: 1}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
 	r.kill()
 	gone(t, pid)
 	s.boot(stdioUpstream(t, stdio.Options{}, "more"))

@@ -164,12 +164,9 @@ const (
 )
 
 // mark counts a child's death: the first is free, then starts are ever further apart.
-func (u *Upstream) mark(ref journal.Ref, bad bool) {
+func (u *Upstream) mark(ref journal.Ref) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if !bad {
-		return
-	}
 	now := time.Now()
 	t := u.trouble[ref]
 	if t == nil || now.Sub(t.last) > troubleWindow {

@@ -244,19 +244,18 @@ func TestTrouble(t *testing.T) {
 	}
 	defer u.Close()
 	ref := journal.SessionID("s").Ref()
-	u.mark(ref, false)
-	u.mark(ref, true)
+	u.mark(ref)
 	if err := u.barred(ref); err != nil {
 		t.Error("the first death is free:", err)
 	}
 	for range 20 {
-		u.mark(ref, true)
+		u.mark(ref)
 	}
 	if u.barred(ref) == nil || u.barred(journal.SessionID("other").Ref()) != nil {
 		t.Error("only who is in trouble is barred")
 	}
 	for i := range maxTroubled + 10 {
-		u.mark(journal.SessionID(strconv.Itoa(i)).Ref(), true)
+		u.mark(journal.SessionID(strconv.Itoa(i)).Ref())
 	}
 	if n := len(u.trouble); n > maxTroubled {
 		t.Errorf("%d are remembered", n)

@@ -23,6 +23,8 @@ type Upstream struct {
 	freed   chan struct{}       // closed when there is one less, or one that idles more
 	trouble map[journal.Ref]*trouble
 	closed  bool
+	started uint64
+	dead    uint64
 
 	stop chan struct{}
 	wg   sync.WaitGroup
@@ -75,6 +77,20 @@ func (u *Upstream) Connect(ctx context.Context, t gateway.Tenant) (gateway.Conn,
 	return c, nil
 }
 
+// Stats counts children since New.
+type Stats struct {
+	Alive   int    // now, those that are being started included
+	Started uint64 // processes
+	Died    uint64 // of these without being told to
+}
+
+// Stats returns the counts.
+func (u *Upstream) Stats() Stats {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return Stats{Alive: len(u.live), Started: u.started, Died: u.dead}
+}
+
 // Children returns how many children are alive or being started.
 func (u *Upstream) Children() int {
 	u.mu.Lock()
@@ -122,7 +138,7 @@ func (u *Upstream) launch(ctx context.Context, c *conn, opening string) (*child,
 	l.release = sync.OnceFunc(func() { <-u.starting })
 	ch, err := u.spawn(c, l, opening) //nolint:contextcheck // the child outlives the request that starts it
 	if err != nil {
-		u.mark(c.ref, true)
+		u.mark(c.ref)
 		u.vacate(c, l)
 	}
 	return ch, err
@@ -150,6 +166,7 @@ func (u *Upstream) spawn(c *conn, l *launched, opening string) (*child, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	l.child, l.began = ch, time.Now()
+	u.started++
 	l.late = time.AfterFunc(u.o.StartTimeout, func() { ch.kill(fmt.Errorf("no answer to initialize in %v", u.o.StartTimeout)) })
 	return ch, nil
 }
@@ -167,7 +184,12 @@ func (u *Upstream) opened(c *conn) {
 
 // died is called when a child is gone.
 func (u *Upstream) died(c *conn, l *launched, ch *child, err error) {
-	u.mark(c.ref, !errors.Is(err, errStopped))
+	if !errors.Is(err, errStopped) {
+		u.mark(c.ref)
+		u.mu.Lock()
+		u.dead++
+		u.mu.Unlock()
+	}
 	l.late.Stop()
 	u.vacate(c, l)
 	c.bury(ch, err)

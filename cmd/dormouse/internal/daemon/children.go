@@ -24,7 +24,11 @@ func (d *daemon) childUpstream() (gateway.Upstream, error) {
 	}
 	o := d.c.Children
 	o.IdleAfter, o.Logger = d.c.HibernateAfter, d.log
-	return stdio.New(o)
+	up, err := stdio.New(o)
+	if err == nil {
+		d.metrics.WatchChildren(up.Stats)
+	}
+	return up, err
 }
 
 // closeUpstream ends what the upstream has left when all runtimes are closed.

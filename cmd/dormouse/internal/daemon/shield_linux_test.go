@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/metrics"
 	"github.com/dormouse-mcp/dormouse/engine/gateway/stdio"
 )
 
@@ -15,7 +16,7 @@ func TestShield(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = unix.Prctl(unix.PR_SET_DUMPABLE, uintptr(before), 0, 0, 0) })
-	d := &daemon{c: Config{Children: stdio.Options{Command: []string{"true"}}}}
+	d := &daemon{metrics: metrics.New("test"), c: Config{Children: stdio.Options{Command: []string{"true"}}}}
 	if d.upstream, err = d.makeUpstream(); err != nil {
 		t.Fatal(err)
 	}
