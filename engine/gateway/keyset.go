@@ -25,8 +25,8 @@ type keySet struct {
 	log    zerolog.Logger
 
 	keys   atomic.Pointer[publishedKeys] // nil = none were ever read
-	flight chan struct{}                 // held by who asks; guards tried
-	tried  time.Time
+	flight chan struct{}                 // held by who asks
+	tried  atomic.Int64                  // when that was last, Unix nanoseconds
 
 	mu     sync.Mutex
 	closed bool
@@ -97,7 +97,7 @@ func (k *keySet) usable() *publishedKeys {
 func (k *keySet) renew() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.closed || len(k.flight) > 0 {
+	if k.closed || len(k.flight) > 0 || k.justTried() {
 		return
 	}
 	k.tasks.Go(func() { _ = k.refresh(k.ctx) }) // logged there; the former keys stay
@@ -120,10 +120,10 @@ func (k *keySet) refresh(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	defer func() { <-k.flight }()
-	if k.now().Sub(k.tried) < keysPause {
+	if k.justTried() {
 		return nil
 	}
-	k.tried = k.now()
+	k.tried.Store(k.now().UnixNano())
 	set, err := k.fetch()
 	if err != nil {
 		k.log.Error().Err(err).Msg("the issuer's keys cannot be read; those known stay")
@@ -132,6 +132,8 @@ func (k *keySet) refresh(ctx context.Context) error {
 	k.keys.Store(set)
 	return nil
 }
+
+func (k *keySet) justTried() bool { return k.now().UnixNano()-k.tried.Load() < int64(keysPause) }
 
 // fetch asks whoever waits for it or not: the answer is everybody's.
 func (k *keySet) fetch() (*publishedKeys, error) {
