@@ -47,7 +47,7 @@ switch (op) {
     app.post('/export', (req, res) => res.json(engine.exportSessionState()));
     app.all('/mcp', (req, res) => {
       const h = req.headers;
-      const context = { n8nApiUrl: h['x-n8n-url'], n8nApiKey: h['x-n8n-key'], instanceId: h['x-instance-id'] };
+      const context = { n8nApiUrl: h['x-n8n-url'], n8nApiKey: h['x-n8n-key'], instanceId: h['x-instance-id'], n8nApiTimeout: 45000, n8nApiMaxRetries: 5 };
       engine.processRequest(req, res, context).catch((err) => console.error(err));
     });
     app.listen(Number(arg), '127.0.0.1');

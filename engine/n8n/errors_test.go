@@ -2,6 +2,7 @@ package n8n_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -118,15 +119,27 @@ func TestHugeAnswers(t *testing.T) {
 }
 
 func TestTimeout(t *testing.T) {
-	s := startN8n(t)
-	c := newClient(t, n8n.ClientOptions{Policy: n8n.Moderate, Timeout: 50 * time.Millisecond})
-	cs := connect(t, c, engine.InstanceContext{N8nAPIURL: s.URL(), N8nAPIKey: acmeKey})
-	s.Intercept(func(_ http.ResponseWriter, r *http.Request) bool {
-		<-r.Context().Done()
-		return true
-	})
-	if msg := toolError(t, cs, "n8n_list_workflows", nil); !strings.Contains(msg, "did not answer in time") {
-		t.Error(msg)
+	for name, tt := range map[string]struct {
+		timeout time.Duration
+		extra   map[string]json.RawMessage
+	}{
+		"too long":        {50 * time.Millisecond, map[string]json.RawMessage{"n8nApiTimeout": json.RawMessage("1e300")}},
+		"no number":       {50 * time.Millisecond, map[string]json.RawMessage{"n8nApiTimeout": json.RawMessage(`"soon"`)}},
+		"of the context":  {time.Hour, map[string]json.RawMessage{"n8nApiTimeout": json.RawMessage("50")}},
+		"next to no time": {time.Hour, map[string]json.RawMessage{"n8nApiTimeout": json.RawMessage("0.001")}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startN8n(t)
+			c := newClient(t, n8n.ClientOptions{Policy: n8n.Moderate, Timeout: tt.timeout})
+			cs := connect(t, c, engine.InstanceContext{N8nAPIURL: s.URL(), N8nAPIKey: acmeKey, Extra: tt.extra})
+			s.Intercept(func(_ http.ResponseWriter, r *http.Request) bool {
+				<-r.Context().Done()
+				return true
+			})
+			if msg := toolError(t, cs, "n8n_list_workflows", nil); !strings.Contains(msg, "did not answer in time") {
+				t.Error(msg)
+			}
+		})
 	}
 }
 

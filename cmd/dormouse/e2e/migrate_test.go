@@ -135,6 +135,11 @@ func roundTrip(t *testing.T, g *gateway) {
 	if got := node(t, "decrypt", sealed, hexKey); got != string(want) {
 		t.Errorf("Node decrypts %d bytes that are not the %d of the JSON export", len(got), len(want))
 	}
+	for _, field := range []string{`"n8nApiTimeout":45000`, `"n8nApiMaxRetries":5`} {
+		if n := strings.Count(string(want), field); n != 4 {
+			t.Errorf("%d of 4 sessions still have %s", n, field)
+		}
+	}
 	if got := node(t, "restore", plain); !strings.Contains(got, "restored=4\n") {
 		t.Errorf("n8n-mcp's engine says %q", got)
 	}
