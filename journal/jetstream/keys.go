@@ -56,8 +56,25 @@ func (s *Keys) Create(ctx context.Context, name seal.KeyName, wrapped []byte) er
 }
 
 // Load returns the tenant's wrapped keys, oldest first, by the word of the stream's leader.
-func (s *Keys) Load(ctx context.Context, t journal.TenantID) ([]seal.WrappedKey, error) {
-	return s.load(ctx, s.root()+t.String()+".*.*", nil)
+//
+// It asks for one message after the other: most tenants have one key, and new ones none.
+func (s *Keys) Load(ctx context.Context, t journal.TenantID) (keys []seal.WrappedKey, err error) {
+	connected, release := s.j.whileConnected(ctx)
+	defer release()
+	filter := js.WithGetMsgSubject(s.root() + t.String() + ".*.*")
+	for seq := uint64(1); ; {
+		m, err := s.j.keys.GetMsg(connected, seq, filter)
+		if errors.Is(err, js.ErrMsgNotFound) {
+			return keys, nil
+		}
+		if err != nil {
+			return nil, askError(ctx, "load keys", err)
+		}
+		if name, ok := s.parse(m.Subject); ok {
+			keys = append(keys, seal.WrappedKey{KeyName: name, Wrapped: m.Data, Stored: journal.InstantOf(m.Time)})
+		}
+		seq = m.Sequence + 1
+	}
 }
 
 // All yields every tenant's wrapped keys, oldest first, by the word of the stream's leader.
