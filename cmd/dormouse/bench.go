@@ -11,13 +11,14 @@ import (
 )
 
 type benchCmd struct {
-	Append  benchAppendCmd  `cmd:"" help:"Durable appends, beside one message an event, bare group commit and redis."`
-	Replay  benchReplayCmd  `cmd:"" help:"Reading a journal until its state is folded, beside JSON messages and a bare read."`
-	Find    benchFindCmd    `cmd:"" help:"One session's and one time range's events out of a long journal, with and without skipping."`
-	Gateway benchGatewayCmd `cmd:"" help:"Requests through the gateway, beside the upstream alone and a bare reverse proxy."`
-	Restore benchRestoreCmd `cmd:"" help:"A snapshot of many dormant sessions, taken and restored, beside a fold of the stream, a JSON file and redis; an export brought in, beside n8n-mcp."`
-	Startup benchStartupCmd `cmd:"" help:"Durable session creates over HTTP, then from exec after kill -9 to the first answered call."`
-	Part    benchPartCmd    `cmd:"" hidden:"" help:"One of the benchmark's own processes."`
+	Append   benchAppendCmd   `cmd:"" help:"Durable appends, beside one message an event, bare group commit and redis."`
+	Replay   benchReplayCmd   `cmd:"" help:"Reading a journal until its state is folded, beside JSON messages and a bare read."`
+	Find     benchFindCmd     `cmd:"" help:"One session's and one time range's events out of a long journal, with and without skipping."`
+	Gateway  benchGatewayCmd  `cmd:"" help:"Requests through the gateway, beside the upstream alone and a bare reverse proxy."`
+	Restore  benchRestoreCmd  `cmd:"" help:"A snapshot of many dormant sessions, taken and restored, beside a fold of the stream, a JSON file and redis; an export brought in, beside n8n-mcp."`
+	Startup  benchStartupCmd  `cmd:"" help:"Durable session creates over HTTP, then from exec after kill -9 to the first answered call."`
+	Replicas benchReplicasCmd `cmd:"" help:"Several replicas on a NATS of three: take-over, appends, lag of a standby, a fresh replica, forwarding."`
+	Part     benchPartCmd     `cmd:"" hidden:"" help:"One of the benchmark's own processes."`
 }
 
 type benchGatewayCmd struct {
@@ -79,12 +80,15 @@ func (c *benchStartupCmd) Run(ctx context.Context, s console.Streams) error {
 }
 
 type benchPartCmd struct {
-	Listen string `required:""`
+	Listen string
 	Target string
+	NATS   string `name:"nats"`
 }
 
 // Run serves until it is killed.
-func (c *benchPartCmd) Run(ctx context.Context) error { return bench.Part(ctx, c.Listen, c.Target) }
+func (c *benchPartCmd) Run(ctx context.Context) error {
+	return bench.Part(ctx, bench.PartOptions{Listen: c.Listen, Target: c.Target, NATS: c.NATS})
+}
 
 // step tells on standard error what is under way.
 func step(s console.Streams) func(string) {

@@ -3,7 +3,9 @@ package bench
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -88,12 +90,17 @@ func (c *child) cpu() time.Duration {
 	return time.Duration(ticks) * 10 * time.Millisecond
 }
 
-// freeAddress returns a loopback address that was free a moment ago.
+// freeAddress returns a loopback address that was free a moment ago. Its port is below those that the kernel hands out by
+// itself: a client that knocks at one of those while nobody listens may be given the very port as its own.
 func freeAddress(ctx context.Context) (string, error) {
 	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	for range 100 {
+		address := fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(22000)) // #nosec G404 -- a port, not a secret
+		l, err := lc.Listen(ctx, "tcp", address)
+		if err != nil {
+			continue
+		}
+		return address, l.Close()
 	}
-	return l.Addr().String(), l.Close()
+	return "", errors.New("no free port between 10000 and 32000")
 }

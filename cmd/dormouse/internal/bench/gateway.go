@@ -176,9 +176,19 @@ func startTargets(ctx context.Context, dir string) (targets []target, err error)
 	return targets, nil
 }
 
-// Part serves one of the benchmark's own processes until ctx ends: the upstream or, with a target, the bare
-// proxy in front of it.
-func Part(ctx context.Context, listen, to string) error {
+// PartOptions say which of the benchmark's own processes to be.
+type PartOptions struct {
+	Listen string // of the upstream, or of the bare proxy
+	Target string // what the proxy stands in front of; empty = be the upstream
+	NATS   string // configuration file; be a NATS server
+}
+
+// Part serves until ctx ends: the upstream, the bare proxy, or one server of a cluster.
+func Part(ctx context.Context, o PartOptions) error {
+	if o.NATS != "" {
+		return partNATS(ctx, o.NATS)
+	}
+	listen, to := o.Listen, o.Target
 	handler := Upstream()
 	if to != "" {
 		u, err := url.Parse(to)

@@ -31,6 +31,7 @@ type session struct {
 	path    string
 	id      string
 	header  http.Header
+	again   func() error // connects anew after a call that failed; nil = the client sits out the rest of the round
 	request bytes.Buffer
 }
 
@@ -63,6 +64,11 @@ func dial(ctx context.Context, u *url.URL, header http.Header) (*session, error)
 	conn, err := d.DialContext(ctx, "tcp", u.Host)
 	if err != nil {
 		return nil, err
+	}
+	if end, ok := ctx.Deadline(); ok {
+		if err := conn.SetDeadline(end); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
 	}
 	return &session{conn: conn, in: bufio.NewReaderSize(conn, 64<<10), host: u.Host, path: u.Path, header: header}, nil
 }
@@ -121,7 +127,8 @@ func (s *session) call(id int, tool string) bool {
 	return err == nil && status == http.StatusOK && bytes.Contains(content, []byte(`"result"`))
 }
 
-// Round runs the load once over open sessions. A client whose call failed sits out the rest of the round.
+// Round runs the load once over open sessions. A client whose call failed connects anew, if it knows how, or sits out the
+// rest of the round.
 func (l Load) Round(sessions []*session) Sample {
 	var (
 		mu  sync.Mutex
@@ -142,7 +149,10 @@ func (l Load) Round(sessions []*session) Sample {
 				}
 				if !s.call(id, l.Tool) {
 					failed++
-					break
+					if s.again == nil || s.again() != nil {
+						break
+					}
+					continue
 				}
 				took = append(took, time.Since(start))
 			}

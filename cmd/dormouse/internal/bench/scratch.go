@@ -21,12 +21,13 @@ const (
 	SyncDefault = "default"
 )
 
-// scratch is an embedded server on a folder of its own, which goes with it.
+// scratch is an embedded server on a folder of its own, which goes with it; or streams on a cluster.
 type scratch struct {
-	dir  string
-	sync string
-	nc   *nats.Conn
-	stop func()
+	dir      string
+	sync     string
+	replicas int // of each stream; 0 = 1
+	nc       *nats.Conn
+	stop     func()
 }
 
 func newScratch(sync string) (*scratch, error) {
@@ -40,6 +41,12 @@ func newScratch(sync string) (*scratch, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// newShared returns a connection to a cluster as a scratch. It has no folder, and its streams stay.
+func newShared(c *cluster) (*scratch, error) {
+	nc, err := jetstream.Connect(c.url, jetstream.ConnectOptions{Name: "dormouse bench"})
+	return &scratch{sync: SyncAlways, replicas: clusterServers, nc: nc}, err
 }
 
 func (s *scratch) start() error {
@@ -104,12 +111,14 @@ func (s *scratch) halt() {
 
 func (s *scratch) close() {
 	s.halt()
-	_ = os.RemoveAll(s.dir) // it is in the folder for temporary files
+	if s.dir != "" {
+		_ = os.RemoveAll(s.dir) // it is in the folder for temporary files
+	}
 }
 
 // journal opens the journal of that prefix, made if need be.
 func (s *scratch) journal(ctx context.Context, prefix string) (*jetstream.Journal, error) {
-	return jetstream.Open(ctx, s.nc, jetstream.Options{Prefix: prefix, Create: true})
+	return jetstream.Open(ctx, s.nc, jetstream.Options{Prefix: prefix, Replicas: s.replicas, Create: true})
 }
 
 // stream makes a plain stream with the settings of a journal's, and returns a client and the subject.
@@ -118,6 +127,8 @@ func (s *scratch) stream(ctx context.Context, name string, o ...js.JetStreamOpt)
 	if err != nil {
 		return nil, "", err
 	}
-	_, err = client.CreateStream(ctx, js.StreamConfig{Name: name, Subjects: []string{name + ".>"}, Storage: js.FileStorage})
+	_, err = client.CreateStream(ctx, js.StreamConfig{
+		Name: name, Subjects: []string{name + ".>"}, Storage: js.FileStorage, Replicas: s.replicas,
+	})
 	return client, name + ".event", err
 }

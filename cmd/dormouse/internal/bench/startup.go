@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -151,7 +152,7 @@ func (d *daemon) restart(ctx context.Context, id string) (time.Duration, error) 
 	defer p.stop()
 	u := &url.URL{Scheme: "http", Host: d.listen, Path: "/mcp"}
 	for ctx.Err() == nil && time.Since(begin) < time.Minute {
-		if callOnce(ctx, u, id) {
+		if callOnce(ctx, u, nil, id, ToolSmall) {
 			return time.Since(begin), nil
 		}
 		time.Sleep(time.Millisecond)
@@ -159,12 +160,13 @@ func (d *daemon) restart(ctx context.Context, id string) (time.Duration, error) 
 	return 0, fmt.Errorf("session was not answered within a minute\n%s", p.log.String())
 }
 
-func callOnce(ctx context.Context, u *url.URL, id string) bool {
-	s, err := dial(ctx, u, nil)
+// callOnce makes one call of a session on a connection of its own and reports whether it was answered by a result.
+func callOnce(ctx context.Context, u *url.URL, header http.Header, id, tool string) bool {
+	s, err := dial(ctx, u, header)
 	if err != nil {
 		return false
 	}
 	defer s.conn.Close()
 	s.id = id
-	return s.call(1, ToolSmall)
+	return s.call(1, tool)
 }
