@@ -120,7 +120,7 @@ func TestLawLookUpsAgree(t *testing.T) {
 
 func checkLookUps(t *rapid.T, s *replay.State) {
 	t.Helper()
-	all, tenants := sessionsOf(s), make(map[journal.TenantID]int)
+	all, tenants, principals := sessionsOf(s), make(map[journal.TenantID]int), make(map[journal.Principal]int)
 	if len(all) != s.Len() {
 		t.Fatalf("Len is %d, All gives %d", s.Len(), len(all))
 	}
@@ -133,6 +133,13 @@ func checkLookUps(t *rapid.T, s *replay.State) {
 			t.Fatalf("created %v, accessed %v, journal time %v", one.CreatedAt, one.LastAccess, s.Now())
 		}
 		tenants[one.Tenant]++
+		principals[one.Principal]++
+	}
+	principals["nobody's"] = 0
+	for p, n := range principals {
+		if s.PrincipalLen(p) != n {
+			t.Fatalf("principal %q: PrincipalLen is %d, All gives %d", p, s.PrincipalLen(p), n)
+		}
 	}
 	for tenant := range byte(4) {
 		if id := (journal.TenantID{tenant}); s.TenantLen(id) != tenants[id] {

@@ -74,6 +74,24 @@ func TestJWTs(t *testing.T) {
 	if _, text := r.admin(http.MethodGet, "/internal/sessions", ""); strings.Contains(text, token) || !strings.Contains(text, `"count":1`) {
 		t.Errorf("%s", text)
 	}
+	for forward, want := range map[bool]string{false: "", true: "Bearer " + token} {
+		got := make(chan string, 10)
+		upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			got <- r.Header.Get("Authorization")
+			http.Error(w, "no", http.StatusForbidden)
+		}))
+		behind := run(t, func(c *daemon.Config) {
+			c.JWT = &gateway.JWTOptions{Issuer: issuer.URL, Audience: resource, JWKS: issuer.URL + "/keys"}
+			c.Upstream, c.ForwardAuthorization = upstream.URL, forward
+		})
+		if status, _, _ := behind.initialize("Bearer " + token); status != http.StatusForbidden {
+			t.Errorf("%d", status)
+		}
+		if saw := <-got; saw != want {
+			t.Errorf("forward %v: the upstream saw %.20q", forward, saw)
+		}
+		upstream.Close()
+	}
 }
 
 // A token file that has changed is taken over without a restart or a signal.
