@@ -10,6 +10,12 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/dormouse-mcp/dormouse/journal"
+	"github.com/dormouse-mcp/dormouse/journal/commit"
+	"github.com/dormouse-mcp/dormouse/journal/jetstream"
+	"github.com/dormouse-mcp/dormouse/journal/seal"
+	"github.com/dormouse-mcp/dormouse/replay"
 )
 
 // TestFigures measures what docs/benchmarks.md says of replicas. It takes minutes, and runs only when it is asked for:
@@ -21,6 +27,7 @@ func TestFigures(t *testing.T) {
 	}
 	t.Run("take-over", takeOver)
 	t.Run("forwarding", forwarding)
+	t.Run("append", appendReplicated)
 }
 
 func tell(t *testing.T, what string, took []time.Duration) {
@@ -103,4 +110,74 @@ func forwarding(t *testing.T) {
 	}
 	tell(t, "tools/list at the session's replica", own)
 	tell(t, "tools/list at another replica, forwarded", other)
+}
+
+// appendReplicated lets callers append to a stream of three replicas, and a standby on another connection follow.
+func appendReplicated(t *testing.T) {
+	f := newFleet(t, 3)
+	ring := seal.GenerateKeyring()
+	open := func() *jetstream.Journal {
+		nc, err := jetstream.Connect(f.url, jetstream.ConnectOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(nc.Close)
+		var j *jetstream.Journal
+		f.await("a journal", func() bool {
+			j, err = jetstream.Open(t.Context(), nc, jetstream.Options{Replicas: 3, Create: true})
+			return err == nil
+		})
+		return j
+	}
+	writer, standby := open(), open()
+	w := journal.NewWriterID()
+	sealer, err := seal.NewBatchSealer(ring, w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := commit.New(commit.Options{Port: writer, Encoder: sealer, Journal: writer.ID(), Writer: w})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close(t.Context()) }()
+	follower, err := replay.Follow(t.Context(), replay.FollowOptions{Source: standby, Opener: seal.NewBatchOpener(ring)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = follower.Close() }()
+	for _, callers := range []int{1, 64, 512} {
+		var mu sync.Mutex
+		var took, lag []time.Duration
+		var all sync.WaitGroup
+		end := time.Now().Add(5 * time.Second)
+		for range callers {
+			all.Go(func() {
+				for n := 0; time.Now().Before(end); n++ {
+					began := time.Now()
+					pos, err := c.Append(t.Context(), journal.Event{
+						Kind: journal.KindTouched, Ref: journal.NewSessionID().Ref(), At: journal.InstantOf(began), Epoch: 1,
+					})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					stored := time.Now()
+					behind := time.Duration(-1)
+					if n%50 == 0 && follower.WaitFor(t.Context(), pos.Seq) == nil {
+						behind = time.Since(stored)
+					}
+					mu.Lock()
+					took = append(took, stored.Sub(began))
+					if behind >= 0 {
+						lag = append(lag, behind)
+					}
+					mu.Unlock()
+				}
+			})
+		}
+		all.Wait()
+		t.Logf("%d callers: %d events/s", callers, len(took)/5)
+		tell(t, "append", took)
+		tell(t, "from the acknowledgement until a standby has folded it", lag)
+	}
 }
