@@ -186,8 +186,7 @@ func TestCatchUpWaitsForANewLeader(t *testing.T) {
 		for time.Since(begin) < 2*time.Minute && f.Err() == nil {
 			_ = f.CatchUp(t.Context())
 		}
-		var shrunk *replay.ShrunkError
-		if !errors.As(f.Err(), &shrunk) {
+		if _, shrunk := errors.AsType[*replay.ShrunkError](f.Err()); !shrunk {
 			t.Fatalf("it went on: %v", f.Err())
 		}
 		if took := time.Since(begin); took < time.Minute {
