@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -137,8 +136,8 @@ func (w *Waker) passWhole(ctx context.Context, a *answer, resp *http.Response) e
 	return nil
 }
 
-// passEvents passes a stream on event by event, and keeps it alive. One that breaks before the response is ended with an
-// error for the request: this protocol has no way to come back for the rest.
+// passEvents passes a stream on event by event, and keeps it alive. One that breaks or ends before the response is ended
+// with an error for the request: this protocol has no way to come back for the rest.
 func (w *Waker) passEvents(ctx context.Context, a *answer, resp *http.Response) error {
 	er := w.readers.get(resp.Body, w.o.MaxEvent)
 	defer w.readers.put(er)
@@ -153,16 +152,21 @@ func (w *Waker) passEvents(ctx context.Context, a *answer, resp *http.Response) 
 			out.start()
 		}
 	}
+	listen := a.payload.only(methodListen) != nil
 	for open := id != nil; ; {
 		ev, err := er.next()
 		switch {
-		case errors.Is(err, io.EOF):
+		case errors.Is(err, io.EOF) && (!open || listen):
 			begin()
 			return nil
+		case errors.Is(err, io.EOF) && !a.begun():
+			return errBroken
 		case err != nil && (!a.begun() || ctx.Err() != nil):
 			return w.broken(ctx, err)
 		case err != nil && open:
-			_ = w.broken(ctx, err) // is noted; the client is told on its stream
+			if !errors.Is(err, io.EOF) {
+				_ = w.broken(ctx, err) // is noted; the client is told on its stream
+			}
 			_ = out.write(appendEvent(nil, []byte("message"), nil, nil, outcomeUnknown().response(id)), true)
 			return nil
 		case err != nil:
@@ -170,8 +174,7 @@ func (w *Waker) passEvents(ctx context.Context, a *answer, resp *http.Response) 
 		}
 		begin()
 		if ev.message() && open {
-			in := peek(ev.data)
-			open = in.kind != kindResponse || !bytes.Equal(in.id, id)
+			open = peek(ev.data).kind != kindResponse // there is but one
 			w.learnTools(a.payload, ev.data)
 		}
 		if err := out.write(ev.raw, !er.whole()); err != nil {

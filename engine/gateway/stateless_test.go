@@ -250,20 +250,24 @@ func TestStatelessBroken(t *testing.T) {
 	}
 }
 
-// A stream that breaks before its response ends with an error; what came before has arrived.
+// A stream that breaks or ends before its response ends with an error; what came before has arrived.
 func TestStatelessStreamBroken(t *testing.T) {
-	up := newModern(t, func(w http.ResponseWriter, _ *http.Request, _ msg) {
-		w.Header().Set("Content-Type", "text/event-stream")
-		_, _ = io.WriteString(w, ": hello\n\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{}}\n\ndata: {\"half")
-		_ = http.NewResponseController(w).Flush()
-		panic(http.ErrAbortHandler)
-	})
-	s := newSite(t)
-	s.boot(httpUpstream(t, up.door.url()))
-	r := s.raw("POST", stateless("tools/call", `,"name":"x"`), postNext()...)
-	if !strings.HasPrefix(r.body, ": hello\n\n") || !strings.Contains(r.body, "notifications/progress") ||
-		!strings.Contains(r.body, `"id":1,"error":{"code":-32051`) || strings.Contains(r.body, "half") {
-		t.Errorf("%d %s", r.status, r.body)
+	for name, end := range map[string]func(){"breaks": func() { panic(http.ErrAbortHandler) }, "ends": func() {}} {
+		t.Run(name, func(t *testing.T) {
+			up := newModern(t, func(w http.ResponseWriter, _ *http.Request, _ msg) {
+				w.Header().Set("Content-Type", "text/event-stream")
+				_, _ = io.WriteString(w, ": hello\n\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{}}\n\ndata: {\"half")
+				_ = http.NewResponseController(w).Flush()
+				end()
+			})
+			s := newSite(t)
+			s.boot(httpUpstream(t, up.door.url()))
+			r := s.raw("POST", stateless("tools/call", `,"name":"x"`), postNext()...)
+			if !strings.HasPrefix(r.body, ": hello\n\n") || !strings.Contains(r.body, "notifications/progress") ||
+				!strings.Contains(r.body, `"id":1,"error":{"code":-32051`) || strings.Contains(r.body, "half") {
+				t.Errorf("%d %s", r.status, r.body)
+			}
+		})
 	}
 }
 

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -63,7 +64,7 @@ const conformLimit = 3 * time.Minute // of a pass
 
 // conform runs the suite against a URL. An error is one of the suite itself, or that it hangs; what it found is in the
 // results. It may be called from any goroutine.
-func conform(ctx context.Context, dir, url string, p pass) (results, error) {
+func conform(ctx context.Context, dir, url string, p pass, at *progress) (results, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, conformLimit, errTimeout)
 	defer cancel()
 	script := filepath.Join(shared.npm, "node_modules", "conformance-"+string(p.release), "dist", "index.js")
@@ -71,15 +72,44 @@ func conform(ctx context.Context, dir, url string, p pass) (results, error) {
 	cmd.SysProcAttr = ownGroup()
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
-	out, err := cmd.CombinedOutput() // it fails when any check has failed
+	cmd.Stdout, cmd.Stderr = at, at
+	err := cmd.Run() // it fails when any check has failed
 	if ctx.Err() != nil {
-		return nil, fmt.Errorf("conformance suite: %w\n%s", context.Cause(ctx), out[max(0, len(out)-4000):])
+		return nil, fmt.Errorf("conformance suite: %w\n%s", context.Cause(ctx), at.tail())
 	}
 	found, errRead := readResults(dir)
-	if errRead != nil || !strings.Contains(string(out), "\nTotal: ") && len(found) == 0 {
-		return nil, fmt.Errorf("conformance suite: %w\n%s", errors.Join(err, errRead), out[max(0, len(out)-4000):])
+	if errRead != nil || len(found) == 0 {
+		return nil, fmt.Errorf("conformance suite: %w\n%s", errors.Join(err, errRead), at.tail())
 	}
 	return found, nil
+}
+
+// progress takes what the suite writes, and knows which scenario is running.
+type progress struct {
+	mu  sync.Mutex
+	out bytes.Buffer
+}
+
+func (p *progress) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.out.Write(b)
+}
+
+// scenarios returns those that have begun, in order; the last one is running.
+func (p *progress) scenarios() (names []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, m := range regexp.MustCompile(`=== Running scenario: (\S+) ===`).FindAllStringSubmatch(p.out.String(), -1) {
+		names = append(names, m[1])
+	}
+	return names
+}
+
+func (p *progress) tail() []byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return bytes.Clone(p.out.Bytes()[max(0, p.out.Len()-4000):])
 }
 
 func readResults(dir string) (results, error) {
@@ -211,8 +241,8 @@ func both(t *testing.T, p pass, direct, gateway string) (a, b results) {
 	dirA, dirB := t.TempDir(), t.TempDir()
 	var errA, errB error
 	var wg sync.WaitGroup
-	wg.Go(func() { a, errA = conform(t.Context(), dirA, direct, p) })
-	wg.Go(func() { b, errB = conform(t.Context(), dirB, gateway, p) })
+	wg.Go(func() { a, errA = conform(t.Context(), dirA, direct, p, new(progress)) })
+	wg.Go(func() { b, errB = conform(t.Context(), dirB, gateway, p, new(progress)) })
 	wg.Wait()
 	if errA != nil || errB != nil {
 		t.Fatalf("%v: directly: %v; through the gateway: %v", p, errA, errB)
