@@ -11,6 +11,7 @@ import (
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/control"
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/daemon"
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/store"
+	"github.com/dormouse-mcp/dormouse/engine/replicas"
 	"github.com/dormouse-mcp/dormouse/journal"
 	"github.com/dormouse-mcp/dormouse/journal/jetstream"
 	"github.com/dormouse-mcp/dormouse/journal/seal"
@@ -54,6 +55,10 @@ func hinted(err error, data string) error {
 		return console.Refused(err, "it must hold the text of a key file: DORMOUSE_KEYS=\"$(cat FILE)\"; or unset it to use the key file")
 	case errors.Is(err, seal.ErrReading):
 		return console.Refused(err, "bring the complete keyring to serve or to change anything; with this one `dormouse log` and `dormouse sessions ls` work")
+	case errors.Is(err, replicas.ErrNameTaken):
+		return console.Refused(err, "give every replica a name of its own with --replica-name; by default it is the host's")
+	case errors.Is(err, jetstream.ErrOptions):
+		return console.Usage(err, "see `dormouse serve --help`")
 	case errors.Is(err, store.ErrInUse):
 		return console.Refused(err, "stop that process, or take another folder with --data; to look inside, `dormouse sessions ls` and `dormouse log` work beside it")
 	case errors.Is(err, daemon.ErrConfig):

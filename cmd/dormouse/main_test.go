@@ -28,7 +28,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"dormouse": main, "nats-server": natsMain})
+	testscript.Main(m, map[string]func(){"dormouse": main, "nats-server": natsMain, "stdio-echo": stdioMain})
 }
 
 func TestScripts(t *testing.T) {

@@ -2,8 +2,13 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -81,4 +86,54 @@ func newEcho(t *testing.T) string {
 		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: in.Text}}}, nil, nil
 	})
 	return serveMCP(t, mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, nil))
+}
+
+// stdioMain is an MCP server on its standard input and output: this test binary under that name. Its tool says which
+// process it is.
+func stdioMain() {
+	server := mcp.NewServer(&mcp.Implementation{Name: "stdio-echo", Version: "1"}, nil)
+	mcp.AddTool(server, &mcp.Tool{Name: "pid"}, func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
+		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: fmt.Sprint("pid ", os.Getpid())}}}, nil, nil
+	})
+	_ = server.Run(context.Background(), &mcp.StdioTransport{}) // ends with its parent
+}
+
+// TestChildrenAreForwardedTo: a session whose server is a child process of one replica is that very process's on all of them,
+// and another one's after a take-over.
+func TestChildrenAreForwardedTo(t *testing.T) {
+	t.Parallel()
+	f, acme := newFleet(t, 1), newTenant(t)
+	dir := t.TempDir()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := filepath.Join(dir, "stdio-echo")
+	if err := os.Symlink(exe, child); err != nil {
+		t.Fatal(err)
+	}
+	a, b := f.add("--upstream-command", child), f.add("--upstream-command", child)
+	s := acme.open(t, a)
+	const pid = `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"pid","arguments":{}}}`
+	ask := func(r *replica) string {
+		status, text, _, err := acme.send(t.Context(), http.MethodPost, r.url(), s, pid)
+		if err != nil || status != http.StatusOK || !strings.Contains(text, "pid ") {
+			t.Fatalf("%s: %d %s %v", r.name, status, text, err)
+		}
+		return text[strings.Index(text, "pid "):]
+	}
+	before := ask(a)
+	if got := ask(b); got != before {
+		t.Errorf("at the other replica it is %s, not %s", got, before)
+	}
+	a.end(syscall.SIGKILL)
+	after := ask(b)
+	if after == before {
+		t.Error("it is the same process although its replica is gone")
+	}
+	a.start()
+	f.awaitReady(a)
+	if got := ask(a); got != after {
+		t.Errorf("at the first replica it is %s, not %s", got, after)
+	}
 }
