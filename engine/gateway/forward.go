@@ -26,11 +26,33 @@ const (
 // NewPeerTransport returns what carries requests to other replicas, over connections that prove to both ends that the
 // other one is a replica of this deployment.
 func NewPeerTransport(c *tls.Config) *http.Transport {
-	dialer := &net.Dialer{Timeout: 2 * time.Second, KeepAlive: 5 * time.Second}
+	dial := dialWarily(&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 5 * time.Second})
 	return &http.Transport{
-		DialContext: dialWarily(dialer), TLSClientConfig: c, TLSHandshakeTimeout: 3 * time.Second,
+		DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := dial(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return shakeHands(ctx, conn, c)
+		},
 		DisableCompression: true, MaxIdleConnsPerHost: 256, IdleConnTimeout: 30 * time.Second,
 	}
+}
+
+// handshakeTimeout is how long the other end may take to prove itself.
+const handshakeTimeout = 3 * time.Second
+
+// shakeHands has both ends prove themselves. A handshake that breaks off is as good as no connection: the kernel of a process
+// that dies still takes connections that nobody will serve, and nothing was sent on them.
+func shakeHands(ctx context.Context, conn net.Conn, c *tls.Config) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	safe := tls.Client(conn, c)
+	if err := safe.HandshakeContext(ctx); err != nil {
+		_ = conn.Close() // the handshake's error is the one to tell
+		return nil, &net.OpError{Op: opDial, Net: "tcp", Addr: conn.RemoteAddr(), Err: fmt.Errorf("handshake: %w", err)}
+	}
+	return safe, nil
 }
 
 // Peer serves the requests that other replicas forward. Only they may reach it.
@@ -135,6 +157,12 @@ func (g *Gateway) unforwarded(ctx context.Context, a *answer, r *http.Request, e
 	if unsent(err) || stranger(err) {
 		g.o.Logger.Debug().Err(err).Msg("a replica cannot be reached")
 		a.moved = true
+		switch {
+		case errors.Is(err, syscall.ECONNREFUSED): // it is noted as gone: there is nothing to wait for
+			return nil
+		case !stranger(err):
+			return sleep(ctx, jitter(brokenPause))
+		}
 		return sleep(ctx, routePause/2+jitter(routePause))
 	}
 	g.o.Logger.Info().Err(err).Msg("a forwarded request got no answer")

@@ -18,6 +18,7 @@ var errMoved = errors.New("the session is served by another replica")
 const (
 	routePatience = 20 * time.Second       // for a request whose session is being taken over
 	routePause    = 100 * time.Millisecond // before the next look at a replica that cannot be reached
+	brokenPause   = 20 * time.Millisecond  // at most, where a connection broke before anything was sent: it may be dying
 )
 
 // forwarded marks requests that came from another replica: they are not forwarded again.

@@ -161,5 +161,7 @@ func (c httpConn) Close() error { return nil }
 // unsent reports whether err arose before a connection stood.
 func unsent(err error) bool {
 	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial"
+	return errors.As(err, &op) && op.Op == opDial
 }
+
+const opDial = "dial" // as package net has it
