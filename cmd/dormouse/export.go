@@ -153,10 +153,19 @@ func (c *exportCmd) write(ctx context.Context, s console.Streams, client *contro
 	return n, out.Flush()
 }
 
+// exportCounter counts up to the sessions that there are; some of them may be left out.
+func exportCounter(ctx context.Context, s console.Streams, client *control.Client) *counter {
+	st, err := client.Status(ctx)
+	if err != nil {
+		st.Sessions = 0 // then nobody knows how many
+	}
+	return newCounter(s, "exporting", int64(st.Sessions))
+}
+
 // writeStates writes the snapshot form.
 func writeStates(ctx context.Context, s console.Streams, client *control.Client, w io.Writer, key []byte) (int, error) {
-	p := newCounter(s, "exporting", 0)
-	defer p.done()
+	p := exportCounter(ctx, s, client)
+	defer p.Done()
 	file, err := engine.NewStateWriter(w, key)
 	if err != nil {
 		return 0, err
@@ -177,8 +186,8 @@ func writeStates(ctx context.Context, s console.Streams, client *control.Client,
 
 // writeArray writes a JSON array of the sessions, as JavaScript's JSON.stringify would.
 func writeArray(ctx context.Context, s console.Streams, client *control.Client, w io.Writer) (int, error) {
-	p := newCounter(s, "exporting", 0)
-	defer p.done()
+	p := exportCounter(ctx, s, client)
+	defer p.Done()
 	before := "["
 	n, err := client.Export(ctx, func(state []byte) error {
 		_, err := io.WriteString(w, before)

@@ -65,9 +65,9 @@ func (c *restoreCmd) Run(ctx context.Context, root *cli, s console.Streams) erro
 		return err
 	}
 	defer done()
-	p := newCounter(s, "restoring", file.size)
+	p := newByteCounter(s, "restoring", file.size, file.entries)
 	result, err := client.Restore(ctx, io.TeeReader(file, p))
-	p.done()
+	p.Done()
 	if err != nil {
 		return answered(err)
 	}

@@ -90,6 +90,11 @@ func (c *serveCmd) Run(ctx context.Context, root *cli, s console.Streams) error 
 		return err
 	}
 	cfg.Logger, cfg.Store.Logger = log, log
+	bar, progress := foldingBar(s)
+	defer bar.Done()
+	if bar.Visible() && root.LogFormat != console.LogJSON {
+		cfg.Progress = progress
+	}
 	return hinted(daemon.Run(ctx, cfg), c.Data)
 }
 

@@ -31,7 +31,11 @@ func openStopped(ctx context.Context, f *storeFlags, s console.Streams) (*contro
 func openStoppedWith(
 	ctx context.Context, f *storeFlags, s console.Streams, more func(*store.Store, *control.Backend) (stop func(), err error),
 ) (*control.Client, func(), error) {
-	st, err := store.Open(ctx, f.options())
+	o := f.options()
+	bar, progress := foldingBar(s)
+	defer bar.Done()
+	o.Progress = progress
+	st, err := store.Open(ctx, o)
 	if err != nil {
 		return nil, nil, hinted(err, f.Data)
 	}

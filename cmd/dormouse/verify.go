@@ -53,8 +53,8 @@ func (c *verifyCmd) Run(ctx context.Context, s console.Streams) error {
 }
 
 func (c *verifyCmd) report(ctx context.Context, s console.Streams) (*audit.Report, error) {
-	progress, done := progressLine(s)
-	defer done()
+	bar, progress := verifyingBar(s)
+	defer bar.Done()
 	client, err := control.Connect(ctx, c.Data)
 	if err == nil {
 		r, err := client.Verify(ctx, c.NoKeys, progress)
@@ -123,22 +123,6 @@ func verifier(st *store.Store) func(context.Context, bool, func(audit.VerifyProg
 	return func(ctx context.Context, headersOnly bool, progress func(audit.VerifyProgress)) (*audit.Report, error) {
 		return st.Verify(ctx, store.VerifyOptions{HeadersOnly: headersOnly, Progress: progress})
 	}
-}
-
-// progressLine shows on a terminal how far it is, on one line that done takes away.
-func progressLine(s console.Streams) (progress func(audit.VerifyProgress), done func()) {
-	if !s.ErrTTY {
-		return func(audit.VerifyProgress) {}, func() {}
-	}
-	shown := false
-	return func(p audit.VerifyProgress) {
-			shown = true
-			fmt.Fprintf(s.Err, "\r\x1b[Kverifying: message %d of %d (%d%%), faults: %d", p.Seq, p.Last, 100*p.Seq/max(p.Last, 1), p.Faults)
-		}, func() {
-			if shown {
-				fmt.Fprint(s.Err, "\r\x1b[K")
-			}
-		}
 }
 
 func writeReport(s console.Streams, r *audit.Report) {

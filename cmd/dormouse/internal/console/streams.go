@@ -19,11 +19,15 @@ type Streams struct {
 
 // Standard returns the process's own streams.
 func Standard() Streams {
-	return Streams{
+	s := Streams{
 		Out: os.Stdout, OutTTY: isTerminal(os.Stdout),
 		Err: os.Stderr, ErrTTY: isTerminal(os.Stderr),
 		In: os.Stdin, InTTY: isTerminal(os.Stdin),
 	}
+	if s.ErrTTY {
+		s.Err = Screen(os.Stderr)
+	}
+	return s
 }
 
 func isTerminal(f *os.File) bool { return isatty.IsTerminal(f.Fd()) || isatty.IsCygwinTerminal(f.Fd()) }

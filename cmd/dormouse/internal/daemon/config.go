@@ -35,6 +35,7 @@ import (
 	"github.com/dormouse-mcp/dormouse/engine/gateway/stdio"
 	"github.com/dormouse-mcp/dormouse/engine/n8n"
 	"github.com/dormouse-mcp/dormouse/journal"
+	"github.com/dormouse-mcp/dormouse/replay"
 )
 
 // ErrConfig says that the configuration contradicts itself or names files or URLs that cannot be used. Nothing was
@@ -81,7 +82,8 @@ type Config struct {
 	Snapshots Snapshots
 	Replicas  Replicas
 
-	Logger zerolog.Logger
+	Logger   zerolog.Logger
+	Progress func(replay.Progress) // of the restore, with Ready at its end; nil = a long one is in the log about once a second
 }
 
 func (c *Config) complete() error {

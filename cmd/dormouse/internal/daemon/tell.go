@@ -36,8 +36,12 @@ func (d *daemon) tellStore() {
 	l.Msg("journal opened; restoring")
 }
 
-// tellProgress logs a long restore about once a second.
+// tellProgress shows how far the restore is, or logs a long one about once a second.
 func (d *daemon) tellProgress(p replay.Progress) {
+	if d.c.Progress != nil {
+		d.c.Progress(p)
+		return
+	}
 	second := int64(p.Elapsed / time.Second)
 	if p.Ready || second == 0 || d.told.Swap(second) == second {
 		return
