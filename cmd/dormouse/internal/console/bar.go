@@ -13,6 +13,7 @@ import (
 
 const (
 	barEvery   = 100 * time.Millisecond
+	noGuess    = time.Second // so long nothing is said of the time left: nobody knows how fast it goes
 	barWidth   = 24 // in columns, where there is room
 	barRest    = 34 // columns for percentage, brackets, the time it took and the time left
 	someText   = 10 // columns below which a text is not begun
@@ -31,6 +32,7 @@ type Bar struct {
 	bar   *progressbar.ProgressBar // nil: nothing was shown yet
 	known bool                     // its end is
 	from  int64
+	began time.Time
 	drawn time.Time
 }
 
@@ -87,6 +89,8 @@ func (b *Bar) draw(n, of int64, text string) {
 		}
 		b.begin(n, of)
 	}
+	progressbar.OptionSetDescription(b.describe(text))(b.bar)
+	progressbar.OptionSetPredictTime(b.drawn.Sub(b.began) >= noGuess)(b.bar)
 	if b.known {
 		total := max(of-b.from, 1)
 		if b.bar.GetMax64() != total {
@@ -94,12 +98,12 @@ func (b *Bar) draw(n, of int64, text string) {
 		}
 		_ = b.bar.Set64(min(n-b.from, total-1)) // one that has reached its end draws itself no more
 	}
-	b.bar.Describe(b.describe(text))
+	_ = b.bar.RenderBlank() // the text may be new though the bar is not
 }
 
 // begin makes a bar that counts from n, since a rate that counts what was there before would promise too much.
 func (b *Bar) begin(n, of int64) {
-	b.known, b.from = of > 0, n
+	b.known, b.from, b.began = of > 0, n, b.drawn
 	if n >= of {
 		b.from = 0
 	}

@@ -114,6 +114,9 @@ func share(t *testing.T, of int64) {
 		if !slices.Equal(got[:len(got)-1], said) {
 			t.Fatalf("%q\nwant %q", got, said)
 		}
+		if guess := strings.Contains(got[len(got)-1], "s]"); of == 300 && guess != (i >= 36) {
+			t.Fatalf("at %d: %q", i, got[len(got)-1])
+		}
 		time.Sleep(30 * time.Millisecond)
 	}
 	if of == 300 && !regexp.MustCompile(`restoring 296/300 messages +98% \[=+> *\] +\[8s:0s\]`).MatchString(strings.Join(out.shows(), "\n")) {
