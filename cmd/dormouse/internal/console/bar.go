@@ -14,9 +14,9 @@ import (
 const (
 	barEvery   = 100 * time.Millisecond
 	noGuess    = time.Second // so long nothing is said of the time left: nobody knows how fast it goes
-	barWidth   = 24 // in columns, where there is room
-	barRest    = 34 // columns for percentage, brackets, the time it took and the time left
-	someText   = 10 // columns below which a text is not begun
+	barWidth   = 24          // in columns, where there is room
+	barRest    = 34          // columns for percentage, brackets, the time it took and the time left
+	someText   = 10          // columns below which a text is not begun
 	clearLine  = "\r\x1b[2K"
 	usualWidth = 80
 )
