@@ -52,7 +52,11 @@ func (p *proxy) post(a *answer, r *http.Request) {
 func (x *exchange) again(ctx context.Context, err error, wait *backoff) bool {
 	_, unserved := errors.AsType[*unserved](err)
 	switch {
-	case x.a.begun(), known(err) && !unserved:
+	case x.a.begun():
+		return false
+	case x.p.w.local() && (errors.Is(err, journal.ErrUnavailable) || errors.Is(err, journal.ErrOutcomeUnknown)):
+		return true // a claim that is not stored yet: the stream's servers may be holding an election
+	case known(err) && !unserved:
 		return false
 	case errors.Is(err, errDown):
 		return true
