@@ -239,3 +239,43 @@ func write(t *testing.T, path string, data []byte) {
 		t.Fatal(err)
 	}
 }
+
+// TestClock: the stream's clock is compared with this machine's whenever its leader is asked; here they are one.
+func TestClock(t *testing.T) {
+	t.Parallel()
+	nc, err := jetstream.Connect(startNATS(t, &server.Options{}).ClientURL(), jetstream.ConnectOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	j, err := jetstream.Open(t.Context(), nc, jetstream.Options{Create: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := j.Bounds(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if c := j.Clock(); c.Asked.IsZero() || c.Ahead.Abs() > c.Within {
+		t.Errorf("%+v: want less than what the question took", c)
+	}
+}
+
+// TestClusterOptions: what cannot become a cluster is refused before anything is started.
+func TestClusterOptions(t *testing.T) {
+	t.Parallel()
+	three := []string{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"}
+	for name, o := range map[string]jetstream.ClusterOptions{
+		"two servers": {Name: "c", Listen: "127.0.0.1:1", Peers: three[:2]},
+		"no port":     {Name: "c", Listen: "127.0.0.1", Peers: three},
+		"a bad peer":  {Name: "c", Listen: "127.0.0.1:1", Peers: append([]string{"nowhere"}, three...)},
+		"a bad name":  {Name: "a b", Listen: "127.0.0.1:1", Peers: three},
+	} {
+		s, err := jetstream.StartServer(jetstream.ServerOptions{Dir: t.TempDir(), Cluster: o})
+		if !errors.Is(err, jetstream.ErrOptions) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err == nil {
+			s.Shutdown()
+		}
+	}
+}
