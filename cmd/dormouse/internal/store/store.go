@@ -85,7 +85,7 @@ func Open(ctx context.Context, o Options) (s *Store, err error) {
 	if err := s.revive(ctx); err != nil || !s.o.Create {
 		return s, err
 	}
-	return s, s.tellRenewals(ctx, opened)
+	return s, s.patiently(ctx, func(ctx context.Context) error { return s.tellRenewals(ctx, opened) })
 }
 
 func (s *Store) connect() (err error) {
