@@ -71,8 +71,22 @@ func TestNewestGETWins(t *testing.T) {
 	third := s.listen(id)
 	second.ended()
 	third.wait(": ok")
-	mcp.AddTool(srv.latest(), &mcp.Tool{Name: "new"}, echo)
+	// What the upstream says while its stream goes over from one client's to the next reaches nobody.
+	heard := make(chan struct{})
+	var says sync.WaitGroup
+	says.Go(func() {
+		for n := 0; ; n++ {
+			mcp.AddTool(srv.latest(), &mcp.Tool{Name: fmt.Sprint("new", n)}, echo)
+			select {
+			case <-heard:
+				return
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	})
 	third.wait("data: ")
+	close(heard)
+	says.Wait()
 	if r := s.raw("DELETE", "", "Mcp-Session-Id", id); r.status != 204 {
 		t.Error(r)
 	}
