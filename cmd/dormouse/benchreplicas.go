@@ -16,6 +16,7 @@ type benchReplicasCmd struct {
 	Parts    []string        `help:"What to measure: takeover, append, lag, fresh, forward." enum:"takeover,append,lag,fresh,forward" default:"takeover,append,lag,fresh,forward"`
 	Kills    int             `help:"How often a replica is killed, and stopped, in each way." default:"5"`
 	Pauses   int             `help:"How often one is made to stand still, at most; each takes some seconds." default:"1"`
+	Members  int             `help:"How often a replica goes that is one of a cluster of embedded servers, in each way; each may take some seconds." default:"3"`
 	Owned    int             `help:"Sessions that it serves then." default:"8"`
 	Callers  []int           `help:"Numbers of concurrent callers of appends; the lag is measured with the first." default:"512,64,1"`
 	LagFor   config.Duration `help:"How long a standby is watched under each load." default:"3s" placeholder:"DURATION"`
@@ -35,7 +36,7 @@ func (c *benchReplicasCmd) Run(ctx context.Context, s console.Streams) error {
 		return console.Usage(errors.New("--callers names no number"), "leave it out for the default")
 	}
 	r, err := bench.Replicas(ctx, bench.ReplicasOptions{
-		Parts: c.Parts, Kills: c.Kills, Pauses: c.Pauses, Owned: c.Owned, Callers: c.Callers, LagFor: c.LagFor.Std(),
+		Parts: c.Parts, Kills: c.Kills, Pauses: c.Pauses, Members: c.Members, Owned: c.Owned, Callers: c.Callers, LagFor: c.LagFor.Std(),
 		Sessions: c.Sessions, Conns: c.Conns, Rounds: c.Rounds, RoundFor: c.RoundFor.Std(), Step: step(s),
 	})
 	if err != nil {

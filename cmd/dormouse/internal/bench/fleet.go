@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -26,7 +28,7 @@ func asTenant() http.Header {
 // fleet is several replicas on one cluster, each a process.
 type fleet struct {
 	dir     string
-	cluster *cluster
+	cluster *cluster // nil: they are a cluster themselves
 	prefix  string   // of the journal
 	more    []string // flags of all replicas
 	members []*member
@@ -61,20 +63,42 @@ func (f *fleet) add(ctx context.Context) (_ *member, err error) {
 	m.args = append([]string{
 		"serve", "--data", filepath.Join(f.dir, m.name), "--key-file", f.keys(), "--replica-name", m.name,
 		"--listen", m.listen, "--admin-listen", "off", "--replica-listen", m.peers,
-		"--nats-url", f.cluster.url, "--nats-prefix", f.prefix, "--nats-replicas", fmt.Sprint(clusterServers),
 	}, f.more...)
+	if f.cluster != nil {
+		m.args = append(m.args, "--nats-url", f.cluster.url, "--nats-prefix", f.prefix, "--nats-replicas", strconv.Itoa(clusterServers))
+	}
 	f.members = append(f.members, m)
 	return m, nil
 }
 
-// addAll makes n replicas and starts them.
-func (f *fleet) addAll(ctx context.Context, n int) error {
-	for range n {
+// addAll makes n replicas, starts them and returns when they are ready.
+func (f *fleet) addAll(ctx context.Context, n int) (err error) {
+	nodes := make([]string, n)
+	for i := range nodes {
+		if nodes[i], err = freeAddress(ctx); err != nil {
+			return err
+		}
 		m, err := f.add(ctx)
 		if err != nil {
 			return err
 		}
-		if err := m.up(ctx); err != nil {
+		if f.cluster != nil {
+			if err := m.up(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	if f.cluster != nil {
+		return nil
+	}
+	for i, m := range f.members { // none is ready before most have started
+		m.args = append(m.args, "--cluster", f.prefix, "--cluster-listen", nodes[i], "--cluster-peers", strings.Join(nodes, ","))
+		if m.child, err = start(ctx, m.args...); err != nil {
+			return err
+		}
+	}
+	for _, m := range f.members {
+		if err := m.awaitReady(ctx); err != nil {
 			return err
 		}
 	}
@@ -92,6 +116,10 @@ func (m *member) up(ctx context.Context) (err error) {
 	if m.child, err = start(ctx, m.args...); err != nil {
 		return err
 	}
+	return m.awaitReady(ctx)
+}
+
+func (m *member) awaitReady(ctx context.Context) error {
 	return m.ready(ctx, "http://"+m.listen+"/readyz", 2*time.Millisecond)
 }
 

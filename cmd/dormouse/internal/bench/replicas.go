@@ -23,6 +23,7 @@ type ReplicasOptions struct {
 	Parts    []string
 	Kills    int           // how often a replica goes, in each way
 	Pauses   int           // how often one stands still, at most; each takes some seconds
+	Members  int           // how often a replica goes that is one of a cluster of embedded servers, in each way
 	Owned    int           // sessions that it serves then
 	Callers  []int         // of appends; the lag is measured with the first number
 	LagFor   time.Duration // how long the standby is watched under each load

@@ -17,6 +17,10 @@ const (
 	WayStopped = "SIGTERM, server in the process"
 	WayPaused  = "SIGSTOP, server in the process"
 	WayShared  = "SIGKILL, HTTP upstream"
+	// In turn each of three replicas whose embedded servers are the cluster: one time in three, the one that leads the
+	// stream.
+	WayKilledMember  = "SIGKILL, embedded cluster"
+	WayStoppedMember = "SIGTERM, embedded cluster"
 )
 
 // TakeOverRow is what the clients of one replica saw when it went: from the signal to the first answer that they got from
@@ -32,7 +36,7 @@ type TakeOverRow struct {
 }
 
 // goneFor is how long sessions are called after their replica got SIGTERM: longer than its end takes.
-const goneFor = 1500 * time.Millisecond
+const goneFor = 2 * time.Second
 
 // callPause is between two calls of one session.
 const callPause = 2 * time.Millisecond
@@ -43,6 +47,7 @@ type goer struct {
 	signal syscall.Signal
 	rounds int
 	shared bool
+	turns  bool // each replica in turn, instead of always the first
 }
 
 // takeOver measures how long sessions are not answered when the replica that serves them goes.
@@ -60,10 +65,20 @@ func (r *replicas) takeOver(ctx context.Context) (rows []TakeOverRow, err error)
 	if err != nil {
 		return rows, err
 	}
-	return r.goers(ctx, rows, []goer{
+	rows, err = r.goers(ctx, rows, []goer{
 		{way: WayShared, signal: syscall.SIGKILL, rounds: r.o.Kills, shared: true},
 	}, "shared", "--upstream", upstream)
+	if err != nil || r.o.Members == 0 {
+		return rows, err
+	}
+	return r.goers(ctx, rows, []goer{
+		{way: WayKilledMember, signal: syscall.SIGKILL, rounds: r.o.Members, turns: true},
+		{way: WayStoppedMember, signal: syscall.SIGTERM, rounds: r.o.Members, turns: true},
+	}, membersPrefix)
 }
+
+// membersPrefix names the fleet that is its own cluster.
+const membersPrefix = "members"
 
 // startUpstream starts the lean MCP server and returns its endpoint.
 func startUpstream(ctx context.Context) (endpoint string, _ *child, err error) {
@@ -84,7 +99,11 @@ func startUpstream(ctx context.Context) (endpoint string, _ *child, err error) {
 
 // goers has the first of three replicas go in each of some ways.
 func (r *replicas) goers(ctx context.Context, rows []TakeOverRow, all []goer, prefix string, flags ...string) ([]TakeOverRow, error) {
-	f, err := newFleet(r.folder, r.cluster, prefix, flags...)
+	on := r.cluster
+	if prefix == membersPrefix {
+		on = nil
+	}
+	f, err := newFleet(r.folder, on, prefix, flags...)
 	if err != nil {
 		return rows, err
 	}
@@ -110,12 +129,18 @@ func (r *replicas) goes(ctx context.Context, g goer, f *fleet) (TakeOverRow, err
 	var all []time.Duration
 	for round := range g.rounds {
 		r.o.Step(fmt.Sprintf("take-over: %s, %d of %d", g.way, round+1, g.rounds))
-		if victim := f.members[0]; victim.child == nil {
-			if err := victim.up(ctx); err != nil {
-				return row, err
+		for _, m := range f.members { // the one that went
+			if m.child == nil {
+				if err := m.up(ctx); err != nil {
+					return row, err
+				}
 			}
 		}
-		waits, failed, err := r.oneGoes(ctx, g, f)
+		victim := 0
+		if g.turns {
+			victim = round % len(f.members)
+		}
+		waits, failed, err := r.oneGoes(ctx, g, f, victim)
 		if err != nil {
 			return row, err
 		}
@@ -127,9 +152,9 @@ func (r *replicas) goes(ctx context.Context, g goer, f *fleet) (TakeOverRow, err
 	return row, nil
 }
 
-// oneGoes lets the first replica go while its sessions call the others, in turn. The replica is dead at the end.
-func (r *replicas) oneGoes(ctx context.Context, g goer, f *fleet) (waits []time.Duration, failed int, err error) {
-	victim := f.members[0]
+// oneGoes lets a replica go while its sessions call the others, in turn. The replica is dead at the end.
+func (r *replicas) oneGoes(ctx context.Context, g goer, f *fleet, n int) (waits []time.Duration, failed int, err error) {
+	victim := f.members[n]
 	load := Load{Conns: r.o.Owned, Tool: ToolBuiltIn, Header: asTenant()}
 	if g.shared {
 		load.Tool, load.Header = ToolSmall, nil
@@ -159,7 +184,7 @@ func (r *replicas) oneGoes(ctx context.Context, g goer, f *fleet) (waits []time.
 		wg sync.WaitGroup
 	)
 	for i, s := range open {
-		w := watcher{to: f.members[1+i%2].url(), header: load.Header, id: s.id, tool: load.Tool}
+		w := watcher{to: f.members[(n+1+i%2)%len(f.members)].url(), header: load.Header, id: s.id, tool: load.Tool}
 		wg.Go(func() {
 			longest, errs := w.watch(ctx, began, until)
 			mu.Lock()
