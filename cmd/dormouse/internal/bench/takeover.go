@@ -17,8 +17,11 @@ const (
 	WayStopped = "SIGTERM, server in the process"
 	WayPaused  = "SIGSTOP, server in the process"
 	WayShared  = "SIGKILL, HTTP upstream"
-	// In turn each of three replicas whose embedded servers are the cluster: one time in three, the one that leads the
-	// stream.
+)
+
+// The ways in which replicas go whose embedded servers are the cluster: each in turn, so about one time in three the one
+// that leads the stream.
+const (
 	WayKilledMember  = "SIGKILL, embedded cluster"
 	WayStoppedMember = "SIGTERM, embedded cluster"
 )
