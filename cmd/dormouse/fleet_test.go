@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -262,16 +263,21 @@ func fetchText(ctx context.Context, url string) (status int, text string) {
 	return res.StatusCode, string(data)
 }
 
-// freePorts returns loopback ports that nothing listens on.
+// freePorts returns loopback ports that nothing listens on, below the range from which the kernel takes those of outgoing
+// connections, so that nobody takes them until they are used.
 func freePorts(t *testing.T, n int) (ports []int) {
 	t.Helper()
-	for range n {
-		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	for range 100 * n {
+		port := 12000 + rand.IntN(18000) //nolint:gosec // so that tests do not meet
+		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
 		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		if ports = append(ports, port); len(ports) == n {
+			return ports
+		}
 	}
-	return ports
+	t.Fatal("no free ports")
+	return nil
 }
