@@ -12,11 +12,12 @@
 //
 // In this order, each step after the one before has ended or its time is up:
 //
-//  1. the clients' listener closes, so that balancers look elsewhere; streams are cut
-//  2. requests under way are waited for, two thirds of the time at most; runtimes are closed
-//  3. the event replica-stopped is stored, and what waits in the committer with it
-//  4. follower, connection and embedded server stop; the folder's lock is given back
-//  5. the admin listener and the control socket close
+//  1. /readyz turns 503, and for --drain-time everything is still served; then the other replicas are told to take over
+//  2. the listeners for clients and for other replicas close; streams are cut
+//  3. requests under way are waited for, two thirds of the time at most; runtimes are closed
+//  4. the event replica-stopped is stored, and what waits in the committer with it
+//  5. follower, connection and embedded server stop; the folder's lock is given back
+//  6. the admin listener and the control socket close
 //
 // None of it is needed to keep the sessions: kill -9 at any point loses none.
 package daemon
