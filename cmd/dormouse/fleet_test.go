@@ -268,7 +268,7 @@ func fetchText(ctx context.Context, url string) (status int, text string) {
 func freePorts(t *testing.T, n int) (ports []int) {
 	t.Helper()
 	for range 100 * n {
-		port := 12000 + rand.IntN(18000) //nolint:gosec // so that tests do not meet
+		port := 12000 + rand.IntN(18000)
 		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
 			continue
