@@ -312,3 +312,29 @@ func TestRestoreOverTheRealJournal(t *testing.T) {
 		}
 	})
 }
+
+// TestAccessElsewhereBeatsExpiry: while one replica's clients use a session, no sweep of any other one ends it; when nobody
+// does, it ends once, on all.
+func TestAccessElsewhereBeatsExpiry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite()
+		all := []*process{s.boot(t, "a"), s.boot(t, "b"), s.boot(t, "c")}
+		id := all[0].create(alice())
+		for i := range 40 {
+			time.Sleep(29*time.Minute + 59*time.Second)
+			must(t, all[i%3].request(id, alice()))
+		}
+		time.Sleep(31 * time.Minute)
+		for _, p := range all {
+			if n := p.SessionInfo().Sessions; n != 0 {
+				t.Errorf("%d sessions after the timeout", n)
+			}
+			must(t, p.follower.CatchUp(t.Context()))
+			p.follower.View(func(st *replay.State) {
+				if n := st.Stats().Accepted[journal.KindExpired]; n != 1 {
+					t.Errorf("it expired %d times", n)
+				}
+			})
+		}
+	})
+}
