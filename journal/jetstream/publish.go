@@ -89,12 +89,11 @@ func (j *Journal) Last(ctx context.Context, w journal.WriterID) (journal.Message
 func (j *Journal) Bounds(ctx context.Context) (journal.Bounds, error) {
 	connected, release := j.whileConnected(ctx)
 	defer release()
-	before := time.Now()
-	info, err := j.batches.Info(connected)
+	info, asked, err := askInfo(connected, j.batches)
 	if err != nil {
 		return journal.Bounds{}, askError(ctx, "bounds", err)
 	}
-	j.clock.note(info.TimeStamp, before, time.Now())
+	j.clock.note(info.TimeStamp, asked, time.Now())
 	b := journal.Bounds{First: journal.Seq(info.State.FirstSeq), Last: journal.Seq(info.State.LastSeq)}
 	if info.State.Msgs == 0 {
 		b.First = b.Last + 1
