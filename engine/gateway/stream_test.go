@@ -106,7 +106,11 @@ func TestServerAsksClient(t *testing.T) {
 				return &mcp.ElicitResult{Action: "accept", Content: map[string]any{"a": "b"}}, nil
 			}
 		})
-		pause() // lets the GET stream open: JSON servers ask there
+		// JSON servers ask on the GET stream, and give up where there is none yet.
+		for call(t, cs, "ask", "there?") != "accept" {
+			pause()
+		}
+		asked = nil
 		for _, q := range []string{"one?", "two?"} {
 			if got := call(t, cs, "ask", q); got != "accept" {
 				t.Errorf("%q", got)
