@@ -63,3 +63,34 @@ func TestNeverAnswered(t *testing.T) {
 		}
 	})
 }
+
+// TestOnlyALeaderWithAMajorityAnswers: members without a leader answer too, and a leader that was cut off.
+func TestOnlyALeaderWithAMajorityAnswers(t *testing.T) {
+	t.Parallel()
+	peers := func(active ...time.Duration) (all []*js.PeerInfo) {
+		for _, a := range active {
+			all = append(all, &js.PeerInfo{Active: a, Offline: a < 0})
+		}
+		return all
+	}
+	for name, c := range map[string]struct {
+		replicas int
+		cluster  *js.ClusterInfo
+		leads    bool
+	}{
+		"one server":                  {1, nil, true},
+		"no cluster":                  {3, nil, false},
+		"no leader":                   {3, &js.ClusterInfo{Replicas: peers(1, 1)}, false},
+		"leader":                      {3, &js.ClusterInfo{Leader: "a", Replicas: peers(1, time.Second)}, true},
+		"leader, one peer is silent":  {3, &js.ClusterInfo{Leader: "a", Replicas: peers(time.Minute, time.Second)}, true},
+		"leader, one peer is offline": {3, &js.ClusterInfo{Leader: "a", Replicas: peers(-1, time.Second)}, true},
+		"leader, alone":               {3, &js.ClusterInfo{Leader: "a", Replicas: peers(4*time.Second, -1)}, false},
+		"of five, with two":           {5, &js.ClusterInfo{Leader: "a", Replicas: peers(1, 1, time.Minute, time.Minute)}, true},
+		"of five, with one":           {5, &js.ClusterInfo{Leader: "a", Replicas: peers(1, time.Minute, time.Minute, time.Minute)}, false},
+	} {
+		info := &js.StreamInfo{Config: js.StreamConfig{Replicas: c.replicas}, Cluster: c.cluster}
+		if leads(info) != c.leads {
+			t.Errorf("%s: %v", name, !c.leads)
+		}
+	}
+}

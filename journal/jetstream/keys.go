@@ -105,7 +105,7 @@ type stored struct {
 func (s *Keys) load(ctx context.Context, filter string, known map[string]stored) ([]seal.WrappedKey, error) {
 	connected, release := s.j.whileConnected(ctx)
 	defer release()
-	info, err := s.j.keys.Info(connected, js.WithSubjectFilter(filter))
+	info, _, err := askInfo(connected, s.j.keys, js.WithSubjectFilter(filter))
 	if err != nil {
 		return nil, askError(ctx, "load keys", err)
 	}

@@ -108,7 +108,7 @@ func (s *Marks) Losses(ctx context.Context) ([]journal.Loss, error) {
 func load[T any](ctx context.Context, s *Marks, filter string, parse func([]byte) (T, error)) ([]T, error) {
 	connected, release := s.j.whileConnected(ctx)
 	defer release()
-	info, err := s.stream.Info(connected, js.WithSubjectFilter(s.j.prefix+filter))
+	info, _, err := askInfo(connected, s.stream, js.WithSubjectFilter(s.j.prefix+filter))
 	if err != nil {
 		return nil, askError(connected, "load marks", err)
 	}

@@ -17,7 +17,7 @@ func (j *Journal) Naming() string { return j.keys.CachedInfo().Config.Metadata[m
 // that is stored: another one, if another replica was first. Errors: journal.ErrUnavailable, the cause of ctx.
 func (j *Journal) SetNaming(ctx context.Context, fingerprint string) (stored string, err error) {
 	for range 2 {
-		info, err := j.keys.Info(ctx)
+		info, _, err := askInfo(ctx, j.keys)
 		if err != nil {
 			return "", askError(ctx, "look at the key stream", err)
 		}

@@ -120,7 +120,7 @@ func (s *Snapshots) put(ctx context.Context, subject, part string, data []byte) 
 func (s *Snapshots) Snapshots(ctx context.Context) ([]journal.StoredSnapshot, error) {
 	connected, release := s.j.whileConnected(ctx)
 	defer release()
-	info, err := s.stream.Info(connected, js.WithSubjectFilter(s.j.prefix+".snap.*.*"))
+	info, _, err := askInfo(connected, s.stream, js.WithSubjectFilter(s.j.prefix+".snap.*.*"))
 	if err != nil {
 		return nil, askError(connected, "list snapshots", err)
 	}
@@ -181,7 +181,7 @@ func (s *Snapshots) Chunks(ctx context.Context, id journal.SnapshotID, fn func(d
 
 // read reads all chunks once.
 func (s *Snapshots) read(ctx context.Context, id journal.SnapshotID, fn func(data []byte) error) error {
-	info, err := s.stream.Info(ctx, js.WithSubjectFilter(s.chunks(id)))
+	info, _, err := askInfo(ctx, s.stream, js.WithSubjectFilter(s.chunks(id)))
 	if err != nil {
 		return askError(ctx, "read snapshot", err)
 	}
