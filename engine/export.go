@@ -16,10 +16,13 @@ import (
 // erased are left out; a tenant key that is missing is an error. The result holds credentials in plaintext.
 func (e *Engine) ExportSessionState(ctx context.Context) ([]SessionState, error) {
 	states := []SessionState{}
-	_, err := e.ExportEach(ctx, func(s SessionState) error {
+	n, err := e.exportEach(ctx, func(s SessionState) error {
 		states = append(states, s)
 		return nil
 	})
+	if err == nil {
+		err = e.exported(ctx, n)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -27,9 +30,36 @@ func (e *Engine) ExportSessionState(ctx context.Context) ([]SessionState, error)
 }
 
 // ExportEach is ExportSessionState for more sessions than should be in memory at once: it calls fn for each,
-// by ref, and returns how many they were. An error of fn ends it and is returned. The export is journaled,
-// and if that fails, it has failed.
-func (e *Engine) ExportEach(ctx context.Context, fn func(SessionState) error) (n int, err error) {
+// by ref, and returns how many it took. An error of fn ends it and is returned. The export is journaled, even if ctx
+// has ended, and if that fails, it has failed. One that breaks off is journaled, too, with all that fn was called for.
+func (e *Engine) ExportEach(ctx context.Context, fn func(SessionState) error) (int, error) {
+	handed := 0
+	n, err := e.exportEach(ctx, func(s SessionState) error {
+		handed++ // before fn, which may fail after it has written a part
+		return fn(s)
+	})
+	switch {
+	case err == nil:
+		err = e.exported(ctx, n)
+	case handed > 0:
+		err = errors.Join(err, e.exported(ctx, handed))
+	}
+	return n, err
+}
+
+// exportNoteTimeout is how long journaling an export may take, which does not end with whoever asked for it.
+const exportNoteTimeout = 30 * time.Second
+
+// exported logs and journals that so many sessions were handed out.
+func (e *Engine) exported(ctx context.Context, n int) error {
+	send(e.security("session_export").Int("count", n), "session_export")
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), exportNoteTimeout)
+	defer cancel()
+	return e.note(ctx, journal.KindExported, n)
+}
+
+// exportEach is ExportEach without a trace of it.
+func (e *Engine) exportEach(ctx context.Context, fn func(SessionState) error) (n int, err error) {
 	now := journal.InstantOf(time.Now())
 	for chunk := range slices.Chunk(e.refs(), sweepChunk) {
 		for _, s := range e.lookAll(chunk) {
@@ -46,8 +76,7 @@ func (e *Engine) ExportEach(ctx context.Context, fn func(SessionState) error) (n
 			n++
 		}
 	}
-	send(e.security("session_export").Int("count", n), "session_export")
-	return n, e.note(ctx, journal.KindExported, n)
+	return n, nil
 }
 
 // note journals that so many sessions were exported or imported.

@@ -228,7 +228,10 @@ func TestDecodeSessionStates(t *testing.T) {
 	if got := restore(t, h, states); got.Skipped.Invalid != 8 {
 		t.Errorf("%+v", got)
 	}
-	for _, bad := range []string{"", "null", "{}", "5", `"x"`, "[", "[{]", "[] []"} {
+	if states, err := engine.DecodeSessionStates(strings.NewReader(` {"exported":8,"sessions":`+junk+"}"), 1<<20); err != nil || len(states) != 8 {
+		t.Errorf("an export's answer: %d, %v", len(states), err)
+	}
+	for _, bad := range []string{"", "null", "{}", "5", `"x"`, "[", "[{]", "[] []", `{"sessions":[]}`, `{"exported":1,"sessions":[]}[]`} {
 		if _, err := engine.DecodeSessionStates(strings.NewReader(bad), 1<<20); !errors.Is(err, journal.ErrMalformed) {
 			t.Errorf("%q: %v", bad, err)
 		}

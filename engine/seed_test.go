@@ -114,7 +114,14 @@ func TestEachSessionState(t *testing.T) {
 	if ids, malformed, err := read(strings.NewReader(`[null, 5, {"sessionId":5}, {}]`)); err != nil || len(ids) != 4 || malformed != 4 {
 		t.Errorf("%q, %d malformed, %v", ids, malformed, err)
 	}
-	for _, bad := range []string{"", "null", "{}", "5", `"x"`, "[", "[{]", "[] []", "[]x", "[1 2]"} {
+	if ids, malformed, err := read(strings.NewReader(` {"exported": 1e999, "sessions": [{"sessionId":"a"}, null]} `)); err != nil || len(ids) != 2 || malformed != 1 {
+		t.Errorf("an export's answer: %q, %d malformed, %v", ids, malformed, err)
+	}
+	for _, bad := range []string{
+		"", "null", "{}", "5", `"x"`, "[", "[{]", "[] []", "[]x", "[1 2]",
+		`{"sessions":[]}`, `{"exported":1}`, `{"exported":"1","sessions":[]}`, `{"exported":1,"sessions":{}}`, `{"exported":1,"sessions":null}`,
+		`{"exported":1,"sessions":[]`, `{"exported":1,"sessions":[],"x":1}`, `{"exported":1,"sessions":[]}x`, `{"exported":1 "sessions":[]}`, `{"exported":[]}`,
+	} {
 		if _, _, err := read(strings.NewReader(bad)); !errors.Is(err, journal.ErrMalformed) {
 			t.Errorf("%q: %v", bad, err)
 		}
@@ -170,7 +177,7 @@ func TestImportedSessionOfATokensTenant(t *testing.T) {
 
 // FuzzEachSessionState: both readers take the same arrays, and find the same in them.
 func FuzzEachSessionState(f *testing.F) {
-	for _, s := range []string{"[]", "[null,5]", "[] []", `[{"sessionId":"a"}{}]`, `[{"sessionId":"good-session-000001","metadata":{"createdAt":"2025-11-24T10:30:00.000Z","lastAccess":"2025-11-24T17:15:32.000Z"},"context":{"n8nApiUrl":"https://one.example","n8nApiKey":"k"}}]`} {
+	for _, s := range []string{"[]", "[null,5]", "[] []", `[{"sessionId":"a"}{}]`, `{"exported":1,"sessions":[null,{}]}`, `{"exported":1,"sessions":[}`, `[{"sessionId":"good-session-000001","metadata":{"createdAt":"2025-11-24T10:30:00.000Z","lastAccess":"2025-11-24T17:15:32.000Z"},"context":{"n8nApiUrl":"https://one.example","n8nApiKey":"k"}}]`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {

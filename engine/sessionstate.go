@@ -75,7 +75,8 @@ func (s *SessionState) UnmarshalJSON(data []byte) error {
 // Malformed reports whether the JSON from which s was read was none of a session state.
 func (s *SessionState) Malformed() bool { return s.fault != nil || s.SessionID == "" }
 
-// DecodeSessionStates reads a JSON array of session states, at most limit bytes of it, and nothing behind it.
+// DecodeSessionStates reads a JSON array of session states, bare or as in EachSessionState, at most limit bytes of it,
+// and nothing behind it.
 // It fails with journal.ErrMalformed or journal.ErrTooLarge; no error quotes the input.
 func DecodeSessionStates(r io.Reader, limit int64) ([]SessionState, error) {
 	data, err := io.ReadAll(io.LimitReader(r, limit+1))
@@ -84,6 +85,17 @@ func DecodeSessionStates(r io.Reader, limit int64) ([]SessionState, error) {
 		return nil, fmt.Errorf("session states: %w", err)
 	case int64(len(data)) > limit:
 		return nil, fmt.Errorf("session states: %w: more than %d bytes", journal.ErrTooLarge, limit)
+	}
+	if bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("{")) {
+		states := []SessionState{}
+		err := eachState(bytes.NewReader(data), int64(len(data))+1, func(s SessionState) error {
+			states = append(states, s)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		return states, nil
 	}
 	var states []SessionState
 	if err := json.Unmarshal(data, &states); err != nil || states == nil {
