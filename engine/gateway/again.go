@@ -134,6 +134,7 @@ func (w *Waker) outage(ctx context.Context, resp *http.Response) error {
 		return w.broken(ctx, err)
 	}
 	w.health.failed()
+	w.tellFailed(fmt.Errorf("HTTP %d", resp.StatusCode), true)
 	if resp.StatusCode == http.StatusServiceUnavailable {
 		return &unserved{&refusal{status: resp.StatusCode, header: resp.Header, body: head}}
 	}

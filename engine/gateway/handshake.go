@@ -68,6 +68,7 @@ func (w *Waker) open(ctx context.Context, who caller, conn Conn, body, id []byte
 	}
 	in := &initialized{header: resp.Header, id: resp.Header.Get(headerSession)}
 	if resp.StatusCode != http.StatusOK {
+		w.tellStrange(resp.StatusCode)
 		return nil, refusalOf(resp)
 	}
 	var answer []byte

@@ -73,9 +73,13 @@ func (w *Waker) roundTrip(conn Conn, r *http.Request) (*http.Response, error) {
 	resp, err := conn.RoundTrip(r)
 	if err != nil {
 		leave()
+		if ctx.Err() == nil {
+			w.tellFailed(err, errors.Is(err, ErrNotSent))
+		}
 		return nil, w.broken(ctx, err)
 	}
 	w.health.heard()
+	w.tellAnswered(resp.StatusCode)
 	w.meter.hear(resp.Header)
 	if !w.meter.free.Load() {
 		resp.Body = metered{resp.Body, leave}

@@ -84,10 +84,10 @@ type HTTPUpstream struct {
 func NewHTTPUpstream(rawURL string, o HTTPUpstreamOptions) (*HTTPUpstream, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
-		return nil, fmt.Errorf("upstream URL: %w", err)
+		return nil, fmt.Errorf("upstream URL: %w", WithoutURL(err))
 	}
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
-		return nil, fmt.Errorf("upstream URL %q: want http://HOST/PATH or https://HOST/PATH without credentials", u.Redacted())
+		return nil, fmt.Errorf("upstream URL %q: want http://HOST/PATH or https://HOST/PATH without credentials", shown(u))
 	}
 	if o.DialTimeout == 0 {
 		o.DialTimeout = 5 * time.Second
@@ -122,6 +122,9 @@ func ReadToken(path string) (string, error) {
 	}
 	return token, nil
 }
+
+// String returns the URL as it may be logged.
+func (u *HTTPUpstream) String() string { return shown(u.url) }
 
 // Shared is true: the server holds its sessions itself.
 func (u *HTTPUpstream) Shared() bool { return true }

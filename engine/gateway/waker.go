@@ -74,6 +74,7 @@ func (o *WakerOptions) complete() error {
 type Waker struct {
 	o       WakerOptions
 	health  *health
+	outages outages
 	meter   *meter
 	cursors cursorCodec
 	readers readers

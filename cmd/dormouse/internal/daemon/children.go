@@ -40,11 +40,12 @@ func (d *daemon) closeUpstream() {
 	}
 }
 
-// describeUpstream says what answers MCP requests. A command's arguments may hold secrets.
+// describeUpstream says what answers MCP requests. A command's arguments may hold secrets, and so may a
+// URL's user and query.
 func (c *Config) describeUpstream() string {
 	switch {
 	case c.Upstream != "":
-		return c.Upstream
+		return gateway.ShownURL(c.Upstream)
 	case len(c.Children.Command) > 0:
 		return "child processes of " + filepath.Base(c.Children.Command[0])
 	}

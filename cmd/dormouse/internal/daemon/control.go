@@ -6,6 +6,7 @@ import (
 
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/control"
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/store"
+	"github.com/dormouse-mcp/dormouse/engine/gateway"
 	"github.com/dormouse-mcp/dormouse/journal"
 	"github.com/dormouse-mcp/dormouse/replay"
 	"github.com/dormouse-mcp/dormouse/replay/audit"
@@ -71,8 +72,10 @@ func (d *daemon) status() control.Status {
 	x := d.readiness()
 	s := control.Status{
 		State: x.State, PID: d.record.PID, Version: d.c.Version, Replica: string(d.c.Replica), Listen: d.record.Listen,
-		Admin: d.record.Admin, Started: d.record.Started, Folded: x.Folded, Target: x.Target, Sessions: x.Sessions, Upstream: d.c.Upstream,
-		Command: d.c.Children.Command,
+		Admin: d.record.Admin, Started: d.record.Started, Folded: x.Folded, Target: x.Target, Sessions: x.Sessions, Command: d.c.Children.Command,
+	}
+	if d.c.Upstream != "" {
+		s.Upstream = gateway.ShownURL(d.c.Upstream)
 	}
 	if x.State == phaseReady {
 		s.Journal, s.Live = d.store.Journal.ID().String(), d.engine.SessionInfo().Live

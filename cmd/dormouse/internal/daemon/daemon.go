@@ -40,6 +40,7 @@ type daemon struct {
 	fatal    chan error    // buffered: the first reason to stop counts
 	told     atomic.Int64  // the second of the restore of which the log told last
 	newKeys  chan struct{} // buffered: the key file should be read again
+	hup      <-chan os.Signal
 
 	listen, adminListen net.Listener
 	peerListen          net.Listener // nil = none
@@ -66,11 +67,14 @@ type daemon struct {
 // store.Open, the listeners', and whatever stopped the journal. Where another replica has accepted a loss of what was
 // folded here, it restores anew and goes on.
 func Run(ctx context.Context, c Config) error {
+	hup := make(chan os.Signal, 1) // before anything else: unheard, a SIGHUP ends the process
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	if err := c.complete(); err != nil {
 		return err
 	}
 	for {
-		err := run(ctx, c)
+		err := run(ctx, c, hup)
 		if !errors.Is(err, errLossElsewhere) || ctx.Err() != nil {
 			return err
 		}
@@ -79,8 +83,8 @@ func Run(ctx context.Context, c Config) error {
 }
 
 // run is one life of a daemon.
-func run(ctx context.Context, c Config) error {
-	d := &daemon{c: c, log: c.Logger, phase: newPhase(), metrics: metrics.New(c.Version), fatal: make(chan error, 1), newKeys: make(chan struct{}, 1)}
+func run(ctx context.Context, c Config, hup <-chan os.Signal) error {
+	d := &daemon{c: c, log: c.Logger, phase: newPhase(), metrics: metrics.New(c.Version), fatal: make(chan error, 1), newKeys: make(chan struct{}, 1), hup: hup}
 	d.clients, d.servers = servers{log: c.Logger, fail: d.fail}, servers{log: c.Logger, fail: d.fail}
 	d.forwards = servers{log: c.Logger, fail: d.fail}
 	d.c.Store.Seen = d.seen
@@ -242,16 +246,13 @@ func (d *daemon) event(k journal.Kind) journal.Event {
 	return journal.Event{Kind: k, At: journal.InstantOf(time.Now()), Note: n}
 }
 
-// reload reads the key file and the token file again at every SIGHUP, until ctx ends.
+// reload reads the key file and the token file again at every SIGHUP, one of the start's included, until ctx ends.
 func (d *daemon) reload(ctx context.Context) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-hup:
+		case <-d.hup:
 		}
 		d.reloadKeys(ctx)
 		d.reloadTokens()

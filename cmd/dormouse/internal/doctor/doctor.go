@@ -51,9 +51,20 @@ func Examine(ctx context.Context, o Options) []Finding {
 		o.Now = time.Now()
 	}
 	e := &exam{o: o}
-	if !e.folder() {
-		return e.findings
+	there := e.folder()
+	if there {
+		e.inside(ctx)
 	}
+	if asked := o.Upstream != "" || len(o.Command) > 0; there || asked {
+		if !e.command(ctx) {
+			e.upstream(ctx)
+		}
+	}
+	return e.findings
+}
+
+// inside looks at a folder that is there.
+func (e *exam) inside(ctx context.Context) {
 	e.files()
 	e.whoIsThere(ctx)
 	e.keyring()
@@ -67,10 +78,6 @@ func Examine(ctx context.Context, o Options) []Finding {
 	}
 	e.disk()
 	e.clock()
-	if !e.command(ctx) {
-		e.upstream(ctx)
-	}
-	return e.findings
 }
 
 func (e *exam) ok(check, format string, args ...any) { e.add(check, OK, "", format, args...) }

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/console"
+	"github.com/dormouse-mcp/dormouse/engine/gateway"
 )
 
 // Free disk space below which the doctor speaks up.
@@ -67,11 +68,12 @@ func (e *exam) upstream(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	status, err := probe(ctx, url)
+	url = gateway.ShownURL(url)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		e.add("upstream", Fail, "start it, or correct --upstream", "%s does not answer within 5 s", url)
 	case err != nil:
-		e.add("upstream", Fail, "start it, or correct --upstream", "%v", err)
+		e.add("upstream", Fail, "start it, or correct --upstream", "%s: %v", url, gateway.WithoutURL(err))
 	case status >= 500:
 		e.add("upstream", Warn, "look at its log", "%s answers OPTIONS with %d", url, status)
 	default:
