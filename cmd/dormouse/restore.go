@@ -29,7 +29,7 @@ type restoreCmd struct {
 
 // Help implements kong.HelpProvider.
 func (*restoreCmd) Help() string {
-	return `The format is found out: a JSON array, or the encrypted form, which needs its key. The file is checked to its end before anything is stored: one that is cut off, was tampered with, or is none, changes nothing.
+	return `The format is found out: a JSON array, bare or as the admin API answers an export, or the encrypted or snapshot form, which need their key. The file is checked to its end before anything is stored: one that is cut off, was tampered with, or is none, changes nothing.
 
 Each session is then taken or skipped, and counted by the reason: it timed out (the time while nothing ran included), is there already, has ended here before, is invalid, or is beyond a limit. Restoring twice is restoring once. What was taken answers the next request of whoever presents its full instance context.
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/durable"
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/console"
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/control"
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/daemon"
@@ -76,6 +77,6 @@ func (ef *engineFlags) engine(st *store.Store) (*engine.Engine, error) {
 	return engine.New(engine.Options{
 		Replica: journal.ReplicaID((&serveCmd{}).replica()), Appender: st.Committer, Table: st.Follower, Vault: st.Vault,
 		SessionTimeout: ef.timeout, MaxSessions: ef.maxSessions, MaxPerTenant: ef.perEach, Logger: ef.log,
-		ValidateContext: ef.policy.Validate, Identify: daemon.ImportIdentity(st.Keyring().Name),
+		ValidateContext: ef.policy.Validate, Identify: durable.ImportIdentity(st.Keyring().Name),
 	})
 }

@@ -2,9 +2,11 @@ package durable
 
 import (
 	"errors"
+	"net/http"
 
 	"github.com/dormouse-mcp/dormouse/engine"
 	"github.com/dormouse-mcp/dormouse/engine/gateway"
+	"github.com/dormouse-mcp/dormouse/engine/n8n"
 	"github.com/dormouse-mcp/dormouse/journal"
 )
 
@@ -31,7 +33,22 @@ func (p Parts) fill(o engine.Options) engine.Options {
 	if o.Vault == nil {
 		o.Vault = p.Vault
 	}
+	if o.Identify == nil {
+		o.Identify = ImportIdentity(p.Name)
+	}
 	return o
+}
+
+// ImportIdentity names the tenant of an imported session as the gateway names a caller by its context.
+func ImportIdentity(name gateway.Namer) func(engine.InstanceContext) (engine.Identity, error) {
+	return func(ic engine.InstanceContext) (engine.Identity, error) {
+		id := gateway.Identifier{
+			Name: name, CanonicalURL: n8n.CanonicalURL,
+			Context: func(http.Header) (*engine.InstanceContext, error) { return &ic, nil },
+		}
+		c, err := id.Identify(&http.Request{})
+		return engine.Identity{Tenant: c.Tenant, Label: c.Label, URLHash: c.URLHash}, err
+	}
 }
 
 // Wiring configures Assemble. Of each part's options, those are filled in that lead to the other parts, where they are

@@ -96,6 +96,29 @@ func TestOptions(t *testing.T) {
 	}
 }
 
+// Sessions of n8n-mcp can be brought in without a word about tenants in the options.
+func TestRestoreSessionState(t *testing.T) {
+	h, err := durable.Open(t.Context(), durable.Options{JournalOptions: durable.JournalOptions{Data: t.TempDir()}, Server: newServer})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	r, err := h.Engine.RestoreSessionState(t.Context(), []engine.SessionState{{
+		SessionID: "good-session-000001",
+		Metadata:  engine.SessionMetadata{CreatedAt: now, LastAccess: now},
+		Context:   engine.InstanceContext{N8nAPIURL: "https://one.example", N8nAPIKey: "key-one"},
+	}})
+	if err != nil || r != (engine.RestoreResult{Restored: 1}) {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if states, err := h.Engine.ExportSessionState(t.Context()); err != nil || len(states) != 1 {
+		t.Errorf("%d sessions, %v", len(states), err)
+	}
+	if err := h.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 // natsServer starts a NATS server that is not ours and returns its address.
 func natsServer(t *testing.T) string {
 	t.Helper()

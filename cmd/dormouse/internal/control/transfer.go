@@ -84,7 +84,7 @@ func (c *Client) Export(ctx context.Context, fn func(state []byte) error) (int, 
 	return 0, errors.Join(errors.New("export: it broke off"), lines.Err())
 }
 
-// restore takes a JSON array of session states, which the client has found to be one to its end.
+// restore takes what engine.EachSessionState reads, which the client has found to be one to its end.
 func (b *Backend) restore(w http.ResponseWriter, r *http.Request) error {
 	var bad error
 	result, err := b.Restore(r.Context(), func(yield func(engine.SessionState) bool) {
@@ -113,7 +113,7 @@ func (b *Backend) restore(w http.ResponseWriter, r *http.Request) error {
 	}
 }
 
-// Restore brings in a JSON array of session states, which it streams from r.
+// Restore brings in what engine.EachSessionState reads, which it streams from r.
 func (c *Client) Restore(ctx context.Context, r io.Reader) (out engine.RestoreResult, err error) {
 	body, feed := io.Pipe()
 	done := make(chan struct{})

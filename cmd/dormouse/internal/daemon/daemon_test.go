@@ -161,6 +161,9 @@ func TestMove(t *testing.T) {
 	if status, text := to.admin(http.MethodPost, "/internal/restore-sessions", encrypted); status != http.StatusOK || !strings.Contains(text, `"restored":1`) {
 		t.Fatalf("restore: %d %s", status, text)
 	}
+	if status, answer := to.admin(http.MethodPost, "/internal/restore-sessions", text); status != http.StatusOK || !strings.Contains(answer, `"duplicate":1`) {
+		t.Errorf("restore of an export's answer: %d %s", status, answer)
+	}
 	if status, text := to.admin(http.MethodPost, "/internal/restore-sessions", string(export.Sessions)); status != http.StatusOK || !strings.Contains(text, `"duplicate":1`) {
 		t.Errorf("restore again: %d %s", status, text)
 	}
@@ -183,7 +186,7 @@ func TestAdminRefuses(t *testing.T) {
 			}
 		}
 	}
-	for _, body := range []string{"", "{}", "null", "7", `"x"`, "[", `{"sessions":[]}`} {
+	for _, body := range []string{"", "{}", "null", "7", `"x"`, "[", `{"sessions":[]}`, `{"exported":0,"sessions":[],"more":1}`} {
 		if status, text := r.admin(http.MethodPost, "/internal/restore-sessions", body); status != http.StatusBadRequest {
 			t.Errorf("restore of %q: %d %s", body, status, text)
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 
@@ -24,9 +25,30 @@ func exportKey(path string) ([]byte, error) {
 	return ReadExportKey(path)
 }
 
+var errExportFormat = errors.New("format must be json or encrypted")
+
+// exportForm reads ?format=, which is json where it is missing or empty.
+func (d *daemon) exportForm(r *http.Request) (encrypted bool, err error) {
+	switch r.URL.Query().Get("format") {
+	case "", "json":
+		return false, nil
+	case "encrypted":
+		if d.exportKey == nil {
+			return false, &refusal{http.StatusConflict, errNoExportKey}
+		}
+		return true, nil
+	default:
+		return false, &refusal{http.StatusBadRequest, errExportFormat}
+	}
+}
+
 // exportSessions answers POST /internal/export-sessions: all unexpired sessions, credentials in plaintext, or with
 // ?format=encrypted in the seed's encrypted text form.
 func (d *daemon) exportSessions(w http.ResponseWriter, r *http.Request) error {
+	encrypted, err := d.exportForm(r) // first: what is refused must leave no trace of an export
+	if err != nil {
+		return err
+	}
 	sessions, err := d.engine.ExportSessionState(r.Context())
 	if err != nil {
 		return err
@@ -38,23 +60,24 @@ func (d *daemon) exportSessions(w http.ResponseWriter, r *http.Request) error {
 	list := text.Bytes()
 	d.metrics.Exported(len(sessions), len(list))
 	w.Header().Set("Cache-Control", "no-store")
-	if r.URL.Query().Get("format") != "encrypted" {
+	if !encrypted {
 		writeJSON(w, http.StatusOK, map[string]any{"exported": len(sessions), "sessions": json.RawMessage(list)})
 		return nil
-	}
-	if d.exportKey == nil {
-		return &refusal{http.StatusConflict, errNoExportKey}
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	return engine.WriteEncrypted(w, list, d.exportKey)
 }
 
-// restoreSessions answers POST /internal/restore-sessions: a JSON array, or the encrypted text form.
+// restoreSessions answers POST /internal/restore-sessions: a JSON array, what an export was answered with, or the
+// encrypted text form.
 func (d *daemon) restoreSessions(w http.ResponseWriter, r *http.Request) error {
 	body := http.MaxBytesReader(w, r.Body, maxImport)
 	data, err := io.ReadAll(body)
-	if err != nil {
+	if _, big := errors.AsType[*http.MaxBytesError](err); big {
 		return &refusal{http.StatusRequestEntityTooLarge, err}
+	}
+	if err != nil {
+		return &refusal{http.StatusBadRequest, fmt.Errorf("read the body: %w", err)}
 	}
 	if text := bytes.TrimSpace(data); engine.IsEncryptedText(text) {
 		if d.exportKey == nil {

@@ -8,13 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"net/http"
 	"os"
 
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/control"
 	"github.com/dormouse-mcp/dormouse/engine"
-	"github.com/dormouse-mcp/dormouse/engine/gateway"
-	"github.com/dormouse-mcp/dormouse/engine/n8n"
 )
 
 // ErrExportKey says that a text is no key of the encrypted export.
@@ -44,18 +41,6 @@ func ParseExportKey(text []byte) ([]byte, error) {
 		}
 	}
 	return nil, ErrExportKey
-}
-
-// ImportIdentity names the tenant of an imported session as the gateway names a caller by its context.
-func ImportIdentity(name gateway.Namer) func(engine.InstanceContext) (engine.Identity, error) {
-	return func(ic engine.InstanceContext) (engine.Identity, error) {
-		id := gateway.Identifier{
-			Name: name, CanonicalURL: n8n.CanonicalURL,
-			Context: func(http.Header) (*engine.InstanceContext, error) { return &ic, nil },
-		}
-		c, err := id.Identify(&http.Request{})
-		return engine.Identity{Tenant: c.Tenant, Label: c.Label, URLHash: c.URLHash}, err
-	}
 }
 
 // TransferOf lets sessions be moved into and out of an engine.

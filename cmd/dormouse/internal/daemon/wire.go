@@ -113,7 +113,7 @@ func (d *daemon) wire() error {
 		Engine: engine.Options{
 			SessionTimeout: d.c.SessionTimeout, MaxSessions: d.c.MaxSessions, MaxPerTenant: d.c.MaxPerTenant, MaxPerPrincipal: d.c.MaxPerPrincipal, MaxLive: d.c.MaxLive,
 			HibernateAfter: d.c.HibernateAfter, Logger: d.log, Observer: d.metrics,
-			ValidateContext: d.c.URLPolicy.Validate, Identify: ImportIdentity(name),
+			ValidateContext: d.c.URLPolicy.Validate,
 		},
 		Gateway: gateway.Options{
 			Identify: d.identifier().Identify, AllowedOrigins: d.c.AllowedOrigins, AllowedHosts: d.c.AllowedHosts,
