@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/rs/zerolog"
@@ -11,14 +12,32 @@ import (
 	"github.com/dormouse-mcp/dormouse/engine/gateway"
 )
 
+// lines is a log that can be read while it is written.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 // The log tells when the upstream turns unreachable and when it is back, once each, and never of its credentials.
 func TestOutageIsTold(t *testing.T) {
 	up := newStubborn(t)
 	s := newSite(t)
-	var log bytes.Buffer
+	var log lines
 	count := func(what string) int { return strings.Count(log.String(), what) }
 	r := s.boot(httpUpstream(t, up.door.url()+"/mcp?key=SECRET"), setup{waker: func(o *gateway.WakerOptions) {
-		o.Logger, o.UpstreamWait = zerolog.New(zerolog.SyncWriter(&log)), 1
+		o.Logger, o.UpstreamWait = zerolog.New(&log), 1
 	}})
 	const down, back = "the upstream cannot be reached", "the upstream answers again"
 	up.door.shut()
@@ -42,9 +61,9 @@ func TestNoEndpointIsTold(t *testing.T) {
 	up := newDoor(t)
 	up.open(http.NotFoundHandler())
 	s := newSite(t)
-	var log bytes.Buffer
+	var log lines
 	r := s.boot(httpUpstream(t, up.url()), setup{waker: func(o *gateway.WakerOptions) {
-		o.Logger = zerolog.New(zerolog.SyncWriter(&log))
+		o.Logger = zerolog.New(&log)
 	}})
 	for range 3 {
 		if got := s.raw("POST", initialize, post()...); got.status != http.StatusNotFound {
