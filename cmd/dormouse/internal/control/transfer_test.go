@@ -21,15 +21,17 @@ func TestExport(t *testing.T) {
 	clients(t, f, func(t *testing.T, c *control.Client) {
 		t.Helper()
 		const n = 3000
-		fail := error(nil)
-		f.backend.Export = func(_ context.Context, fn func([]byte) error) (int, error) {
-			for i := range n {
-				if err := fn(fmt.Appendf(nil, `{"n":%d,"html":"<&>"}`, i)); err != nil {
-					return i, err
+		endsWith := func(fail error) func(context.Context, func([]byte) error) (int, error) { // may run on when the client has left
+			return func(_ context.Context, fn func([]byte) error) (int, error) {
+				for i := range n {
+					if err := fn(fmt.Appendf(nil, `{"n":%d,"html":"<&>"}`, i)); err != nil {
+						return i, err
+					}
 				}
+				return n, fail
 			}
-			return n, fail
 		}
+		f.backend.Export = endsWith(nil)
 		i := 0
 		got, err := c.Export(t.Context(), func(state []byte) error {
 			if want := fmt.Sprintf(`{"n":%d,"html":"<&>"}`, i); string(state) != want {
@@ -44,7 +46,8 @@ func TestExport(t *testing.T) {
 		if _, err := c.Export(t.Context(), func([]byte) error { return broken }); !errors.Is(err, broken) {
 			t.Errorf("the caller's error: %v", err)
 		}
-		fail = errors.New("the journal is out of reach")
+		fail := errors.New("the journal is out of reach")
+		f.backend.Export = endsWith(fail)
 		if _, err := c.Export(t.Context(), func([]byte) error { return nil }); err == nil || err.Error() != fail.Error() {
 			t.Errorf("the backend's error at the end: %v", err)
 		}
