@@ -1,3 +1,5 @@
+//go:build e2e
+
 package main
 
 import (
@@ -17,11 +19,11 @@ import (
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/control"
 )
 
-// TestLinearizable: what clients of three replicas see of creating, bringing in, using and closing sessions has an order
+// TestFleetLinearizable: what clients of three replicas see of creating, bringing in, using and closing sessions has an order
 // in which it could have happened on a single one, while replicas are killed and paused, the network between them and
 // NATS stands still one way or loses acknowledgements, and a NATS server dies. Afterwards all replicas have folded the
 // same state, and no epoch was claimed twice.
-func TestLinearizable(t *testing.T) {
+func TestFleetLinearizable(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	ctx, stop := context.WithCancel(t.Context())
