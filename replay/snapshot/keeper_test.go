@@ -290,6 +290,22 @@ func TestTrim(t *testing.T) {
 	})
 }
 
+// Without a retention the stream keeps everything, however old.
+func TestNoRetentionKeepsAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		k := w.keeper(snapshot.KeeperOptions{})
+		for range 4 {
+			w.puts(5)
+			time.Sleep(1000 * time.Hour)
+			w.take(k)
+		}
+		if b, err := w.journal.Bounds(t.Context()); err != nil || b.First != 1 || b.Last != 20 {
+			t.Fatalf("%+v, %v", b, err)
+		}
+	})
+}
+
 func TestSkippedEventsTakeNoSnapshot(t *testing.T) {
 	w := newWorld(t)
 	w.put()
