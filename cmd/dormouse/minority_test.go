@@ -16,6 +16,7 @@ import (
 func TestFleetMinority(t *testing.T) {
 	t.Parallel()
 	f, acme := newFleet(t, 3), newTenant(t)
+	f.fence = "5s"
 	r := f.add()
 	session := acme.open(t, r)
 	acme.mustCall(t, r, session)
