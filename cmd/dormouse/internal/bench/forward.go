@@ -128,17 +128,6 @@ func (p *path) connect(ctx context.Context, load Load, owner string) error {
 	return nil
 }
 
-// move goes on with the session on a new connection to u.
-func (s *session) move(ctx context.Context, u *url.URL) error {
-	n, err := dial(ctx, u, s.header)
-	if err != nil {
-		return err
-	}
-	_ = s.conn.Close() // nothing of it is wanted any more
-	s.conn, s.in, s.host, s.path = n.conn, n.in, n.host, n.path
-	return nil
-}
-
 func (p *path) frontCPU() time.Duration {
 	if p.front == nil {
 		return 0

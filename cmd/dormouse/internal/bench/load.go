@@ -31,7 +31,7 @@ type session struct {
 	path    string
 	id      string
 	header  http.Header
-	again   func() error // connects anew after a call that failed; nil = the client sits out the rest of the round
+	again   func() error // connects anew after a call that failed
 	request bytes.Buffer
 }
 
@@ -48,9 +48,21 @@ func (l Load) connect(ctx context.Context, target string) ([]*session, error) {
 			closeAll(sessions)
 			return nil, err
 		}
+		s.again = func() error { return s.move(ctx, u) }
 		sessions = append(sessions, s)
 	}
 	return sessions, nil
+}
+
+// move goes on with the session on a new connection to u.
+func (s *session) move(ctx context.Context, u *url.URL) error {
+	n, err := dial(ctx, u, s.header)
+	if err != nil {
+		return err
+	}
+	_ = s.conn.Close() // nothing of it is wanted any more
+	s.conn, s.in, s.host, s.path = n.conn, n.in, n.host, n.path
+	return nil
 }
 
 func closeAll(sessions []*session) {
@@ -127,8 +139,7 @@ func (s *session) call(id int, tool string) bool {
 	return err == nil && status == http.StatusOK && bytes.Contains(content, []byte(`"result"`))
 }
 
-// Round runs the load once over open sessions. A client whose call failed connects anew, if it knows how, or sits out the
-// rest of the round.
+// Round runs the load once over open sessions. A client whose call failed connects anew, or sits out the rest of the round.
 func (l Load) Round(sessions []*session) Sample {
 	var (
 		mu  sync.Mutex
@@ -149,7 +160,7 @@ func (l Load) Round(sessions []*session) Sample {
 				}
 				if !s.call(id, l.Tool) {
 					failed++
-					if s.again == nil || s.again() != nil {
+					if s.again() != nil {
 						break
 					}
 					continue
