@@ -49,12 +49,12 @@ func (c *benchRestoreCmd) Run(ctx context.Context, s console.Streams) error {
 		{"freeze", console.Short(r.Froze)},
 		{"fold of 100 accesses", quantiles(r.Fold)},
 		{"... while a snapshot is taken", quantiles(r.During)},
-		{"request in the engine", quantiles(r.Request)},
-		{"... while snapshots are taken", quantiles(r.RequestDuring)},
+		{"request over HTTP", quantiles(r.Beside.Alone)},
+		{fmt.Sprintf("... while %d snapshots are taken", r.Beside.Snapshots), quantiles(r.Beside.During)},
 	})
 	return nil
 }
 
 func quantiles(s bench.Sample) string {
-	return fmt.Sprintf("p50 %s, p99 %s, longest %s", console.Short(s.P50), console.Short(s.P99), console.Short(s.Elapsed))
+	return fmt.Sprintf("p50 %s, p99 %s, longest %s", console.Short(s.P50), console.Short(s.P99), console.Short(s.Longest))
 }

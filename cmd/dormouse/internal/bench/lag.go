@@ -118,9 +118,9 @@ func (r *replicas) follow(ctx context.Context, standby *member, w *writer) (row 
 	}
 	row.CaughtUp = time.Since(end)
 	slices.Sort(events)
-	s := spread(waits)
+	s := Sample{}.WithLatencies(waits)
 	row.Samples, row.PerSecond = len(waits), float64(w.acked.total())/wrote.Elapsed.Seconds()
-	row.P50, row.P99, row.Longest = s.P50, s.P99, s.Elapsed
+	row.P50, row.P99, row.Longest = s.P50, s.P99, s.Longest
 	row.Events = LagEvents{quantile(events, 0.5), quantile(events, 0.99), events[len(events)-1]}
 	return row, nil
 }

@@ -19,7 +19,9 @@ import (
 type Load struct {
 	Conns  int
 	Tool   string        // the tool that every request calls
-	For    time.Duration // how long a round lasts
+	For    time.Duration // how long a round lasts at most
+	Until  chan struct{} // ends a round, too; may be nil
+	Pause  time.Duration // of each client after a call
 	Header http.Header   // sent with every request; may be nil
 }
 
@@ -155,7 +157,7 @@ func (l Load) Round(sessions []*session) Sample {
 			failed := 0
 			for id := 1; ; id++ {
 				start := time.Now()
-				if start.After(end) {
+				if start.After(end) || l.ended() {
 					break
 				}
 				if !s.call(id, l.Tool) {
@@ -166,6 +168,9 @@ func (l Load) Round(sessions []*session) Sample {
 					continue
 				}
 				took = append(took, time.Since(start))
+				if l.Pause > 0 {
+					time.Sleep(l.Pause)
+				}
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -176,4 +181,13 @@ func (l Load) Round(sessions []*session) Sample {
 	wg.Wait()
 	out.Done, out.Elapsed = len(all), time.Since(begin)
 	return out.WithLatencies(all)
+}
+
+func (l Load) ended() bool {
+	select {
+	case <-l.Until:
+		return true
+	default:
+		return false
+	}
 }

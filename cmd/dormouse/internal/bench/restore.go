@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -58,9 +57,8 @@ type RestoreResult struct {
 	Fold   Sample        `json:"fold"`
 	During Sample        `json:"foldDuringSnapshots"`
 	Froze  time.Duration `json:"froze"`
-	// How long requests took in the engine, alone and while snapshots were taken.
-	Request       Sample `json:"request"`
-	RequestDuring Sample `json:"requestDuringSnapshots"`
+	// Requests over HTTP, alone and while snapshots were taken.
+	Beside BesideResult `json:"requests"`
 }
 
 // restoring is what the ways share.
@@ -106,8 +104,9 @@ func Restore(ctx context.Context, o RestoreOptions) (out RestoreResult, err erro
 		return out, err
 	}
 	o.Step("restore: requests while snapshots are taken")
-	r.state = nil // what it has folded since is not in the journal
-	return out, r.requests(ctx, &out)
+	s.close()
+	out.Beside, err = o.beside(ctx)
+	return out, err
 }
 
 // measure runs all ways, round by round.
@@ -339,15 +338,6 @@ func (r *restoring) stalls(ctx context.Context, out *RestoreResult) error {
 		failed <- err
 	}()
 	during, err := sample(done.Load)
-	out.Fold, out.During = spread(alone), spread(during)
+	out.Fold, out.During = Sample{}.WithLatencies(alone), Sample{}.WithLatencies(during)
 	return errors.Join(err, <-failed)
-}
-
-func spread(all []time.Duration) (s Sample) {
-	slices.Sort(all)
-	if n := len(all); n > 0 {
-		s.P50, s.P99 = all[n/2], all[n*99/100]
-		s.Elapsed = all[n-1]
-	}
-	return s
 }

@@ -14,6 +14,7 @@ type Sample struct {
 	CPU     time.Duration // of the measured process; zero when it is not apart
 	P50     time.Duration
 	P99     time.Duration
+	Longest time.Duration
 }
 
 // PerSecond returns the answered requests per second.
@@ -51,9 +52,9 @@ func Median[T cmp.Ordered](samples []Sample, key func(Sample) T) T {
 	return quantile(values, 0.5)
 }
 
-// WithLatencies returns s with P50 and P99 from the durations of single requests, which it sorts.
+// WithLatencies returns s with P50, P99 and Longest from the durations of single requests, which it sorts.
 func (s Sample) WithLatencies(all []time.Duration) Sample {
 	slices.Sort(all)
-	s.P50, s.P99 = quantile(all, 0.50), quantile(all, 0.99)
+	s.P50, s.P99, s.Longest = quantile(all, 0.50), quantile(all, 0.99), quantile(all, 1)
 	return s
 }

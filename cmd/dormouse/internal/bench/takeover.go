@@ -150,8 +150,8 @@ func (r *replicas) goes(ctx context.Context, g goer, f *fleet) (TakeOverRow, err
 		all = append(all, waits...)
 		row.Failed += failed
 	}
-	s := spread(all)
-	row.P50, row.P99, row.Longest = s.P50, s.P99, s.Elapsed
+	s := Sample{}.WithLatencies(all)
+	row.P50, row.P99, row.Longest = s.P50, s.P99, s.Longest
 	return row, nil
 }
 
