@@ -14,38 +14,31 @@ import (
 
 // house is an engine over a journal.
 type house struct {
-	engine   *engine.Engine
-	follower *replay.Follower
-	stop     func()
+	engine *engine.Engine
+	stop   func()
 }
 
-type houseOptions struct {
-	journal  *jetstream.Journal
-	keys     *seal.Keyring
-	state    *replay.State // nil: none yet
-	sessions int           // at most
-}
-
-func newHouse(ctx context.Context, o houseOptions) (*house, error) {
+// newHouse lets an engine have at most that many sessions.
+func newHouse(ctx context.Context, j *jetstream.Journal, keys *seal.Keyring, sessions int) (*house, error) {
 	w := journal.NewWriterID()
-	f, err := replay.Follow(ctx, replay.FollowOptions{Source: o.journal, Opener: seal.NewBatchOpener(o.keys), Journal: o.journal.ID(), State: o.state})
+	f, err := replay.Follow(ctx, replay.FollowOptions{Source: j, Opener: seal.NewBatchOpener(keys), Journal: j.ID()})
 	if err != nil {
 		return nil, err
 	}
-	sealer, err := seal.NewBatchSealer(o.keys, w)
+	sealer, err := seal.NewBatchSealer(keys, w)
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	c, err := commit.New(commit.Options{Port: o.journal, Encoder: sealer, Journal: o.journal.ID(), Writer: w, Basis: f.Basis}) //nolint:contextcheck // it ends with its Close
+	c, err := commit.New(commit.Options{Port: j, Encoder: sealer, Journal: j.ID(), Writer: w, Basis: f.Basis}) //nolint:contextcheck // it ends with its Close
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	h := &house{follower: f}
+	h := new(house)
 	h.engine, err = engine.New(engine.Options{ //nolint:contextcheck // it ends with its Shutdown
-		Replica: "bench", Appender: c, Table: f, Vault: seal.NewVault(o.keys, o.journal.Keys()), MaxSessions: o.sessions,
+		Replica: "bench", Appender: c, Table: f, Vault: seal.NewVault(keys, j.Keys()), MaxSessions: sessions,
 		ValidateContext: func(engine.InstanceContext) error { return nil },
 		Identify: func(ic engine.InstanceContext) (engine.Identity, error) {
-			t := journal.TenantID(o.keys.Name("bench tenant", ic.InstanceID))
+			t := journal.TenantID(keys.Name("bench tenant", ic.InstanceID))
 			return engine.Identity{Tenant: t, Label: ic.InstanceID, URLHash: journal.URLHash(t)}, nil
 		},
 	})

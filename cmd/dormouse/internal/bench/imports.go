@@ -67,7 +67,7 @@ func (r *restoring) importOnce(ctx context.Context, prefix string, states []engi
 	if err != nil {
 		return s, err
 	}
-	h, err := newHouse(ctx, houseOptions{journal: j, keys: seal.GenerateKeyring(), sessions: ImportSessions})
+	h, err := newHouse(ctx, j, seal.GenerateKeyring(), ImportSessions)
 	if err != nil {
 		return s, err
 	}
