@@ -91,6 +91,22 @@ func (l *load) note(n uint64, pos journal.Position, err error) {
 	}
 }
 
+// acknowledges waits until so many events were acknowledged.
+func (l *load) acknowledges(t *testing.T, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(hung); ; <-time.After(time.Millisecond) {
+		l.mu.Lock()
+		there := len(l.acknowledged)
+		l.mu.Unlock()
+		if there >= n {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d acknowledged, not %d", there, n)
+		}
+	}
+}
+
 func (l *load) end() {
 	l.stop()
 	l.callers.Wait()
@@ -131,11 +147,15 @@ func leaderOf(t *testing.T, url, stream string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := client.Stream(t.Context(), stream)
-	if err != nil {
-		t.Fatal(err)
+	for deadline := time.Now().Add(hung); ; <-time.After(50 * time.Millisecond) {
+		s, err := client.Stream(t.Context(), stream)
+		if err == nil && s.CachedInfo().Cluster.Leader != "" {
+			return s.CachedInfo().Cluster.Leader
+		}
+		if time.Now().After(deadline) { // those who could tell may elect just now
+			t.Fatalf("no leader: %v", err)
+		}
 	}
-	return s.CachedInfo().Cluster.Leader
 }
 
 // nodeConfig makes the test binary a NATS server of a cluster: name, port, cluster port, the cluster ports
@@ -223,7 +243,7 @@ func (n *nodes) urls() string {
 // open opens a journal of three replicas as soon as the cluster can make one.
 func (n *nodes) open(t *testing.T) *jetstream.Journal {
 	t.Helper()
-	for deadline := time.Now().Add(60 * time.Second); ; <-time.After(100 * time.Millisecond) {
+	for deadline := time.Now().Add(hung); ; <-time.After(100 * time.Millisecond) {
 		nc, err := jetstream.Connect(n.urls(), jetstream.ConnectOptions{})
 		if err == nil {
 			var j *jetstream.Journal

@@ -36,7 +36,8 @@ func TestPowerCut(t *testing.T) {
 		e := guarded(t, dir, 0)
 		c := impatient(t, e.Journal, keys)
 		l := startLoad(t, c)
-		<-time.After(time.Duration(100+rand.IntN(400)) * time.Millisecond)
+		l.acknowledges(t, 1)
+		<-time.After(time.Duration(rand.IntN(400)) * time.Millisecond)
 		// What is acknowledged from here on nobody would hear. An fsync that is under way as ext4 shuts
 		// down may even report success.
 		l.mu.Lock()
@@ -85,7 +86,7 @@ func TestPowerCutWithoutSync(t *testing.T) {
 	}
 	c := impatient(t, j, seal.GenerateKeyring())
 	l := startLoad(t, c)
-	<-time.After(300 * time.Millisecond)
+	l.acknowledges(t, 100)
 	v.cutPower(t)
 	endLoad(t, l, c)
 	nc.Close()
@@ -118,7 +119,7 @@ func lazyServer(t *testing.T, dir string) (*server.Server, *nats.Conn) {
 	}
 	s.Start()
 	t.Cleanup(func() { halt(s) })
-	if !s.ReadyForConnections(20 * time.Second) {
+	if !s.ReadyForConnections(hung) {
 		t.Fatal("the server does not start")
 	}
 	nc, err := nats.Connect("", nats.InProcessServer(s))

@@ -115,11 +115,7 @@ func TestKill(t *testing.T) {
 	dir := t.TempDir()
 	h := survivors{acknowledged: make(map[uint64]string)}
 	for round := range kills {
-		life := time.Duration(rand.IntN(600)) * time.Millisecond
-		if round == 0 {
-			life = 2 * time.Second // so that something is acknowledged in every run
-		}
-		kill(t, dir, round, life, h.acknowledged)
+		kill(t, dir, round, time.Duration(rand.IntN(600))*time.Millisecond, h.acknowledged)
 		e := start(t, dir)
 		h.read(t, e)
 		if t.Failed() {
@@ -202,7 +198,8 @@ func (h *survivors) check(t *testing.T) {
 	}
 }
 
-// kill runs a victim for as long as life, and adds what it acknowledged.
+// kill runs a victim for as long as life, and adds what it acknowledged. The first one's life begins with its first
+// acknowledgement, so that there is one in every run.
 func kill(t *testing.T, dir string, round int, life time.Duration, acknowledged map[uint64]string) {
 	t.Helper()
 	self, err := os.Executable()
@@ -220,12 +217,18 @@ func kill(t *testing.T, dir string, round int, life time.Duration, acknowledged 
 		t.Fatal(err)
 	}
 	var timer sync.WaitGroup
-	timer.Go(func() {
-		<-time.After(life)
-		_ = cmd.Process.Signal(syscall.SIGKILL)
+	begins := sync.OnceFunc(func() {
+		timer.Go(func() {
+			<-time.After(life)
+			_ = cmd.Process.Signal(syscall.SIGKILL)
+		})
 	})
+	if round > 0 {
+		begins()
+	}
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
+		begins()
 		var n uint64
 		var pos string
 		// The point at the end tells a whole line from one that was cut off.

@@ -57,7 +57,7 @@ func TestClusterKeepsSnapshots(t *testing.T) {
 // readWhole reads a snapshot until all of its chunks come: there may be no leader for a while.
 func readWhole(t *testing.T, s *jetstream.Snapshots, id journal.SnapshotID, chunks int) {
 	t.Helper()
-	for deadline := time.Now().Add(90 * time.Second); ; <-time.After(100 * time.Millisecond) {
+	for deadline := time.Now().Add(hung); ; <-time.After(100 * time.Millisecond) {
 		seen := map[byte]bool{}
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		err := s.Chunks(ctx, id, func(data []byte) error {

@@ -28,7 +28,7 @@ func ramDisk(t *testing.T, bytes int) string {
 func unmount(t *testing.T, dir string) {
 	t.Helper()
 	var err error
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); <-time.After(20 * time.Millisecond) {
+	for deadline := time.Now().Add(hung); time.Now().Before(deadline); <-time.After(20 * time.Millisecond) {
 		if err = unix.Unmount(dir, 0); !errors.Is(err, unix.EBUSY) {
 			break
 		}

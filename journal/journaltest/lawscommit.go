@@ -27,7 +27,7 @@ func (s sealed) committer(t *testing.T, j Journal) *commit.Committer {
 	w := journal.NewWriterID()
 	sealer, err := seal.NewBatchSealer(s.keys, w)
 	must(t, err)
-	c, err := commit.New(commit.Options{Port: j, Encoder: sealer, Journal: j.ID(), Writer: w})
+	c, err := commit.New(commit.Options{Port: j, Encoder: sealer, Journal: j.ID(), Writer: w, MaxWait: patience})
 	must(t, err)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))

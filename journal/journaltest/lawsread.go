@@ -86,7 +86,7 @@ func readStops(u underTest) {
 		if !errors.Is(err, why) {
 			t.Errorf("stopped at %d: %v", at, err)
 		}
-		if d := time.Since(stopped); d > time.Second {
+		if d := time.Since(stopped); d > patience/2 {
 			t.Errorf("took %v to stop", d)
 		}
 		if len(after) > 40 {
