@@ -153,9 +153,9 @@ func newFleet(t *testing.T, servers int) *fleet {
 // await waits until ok is true.
 func (f *fleet) await(what string, ok func() bool) {
 	f.t.Helper()
-	for deadline := time.Now().Add(60 * time.Second); !ok(); <-time.After(20 * time.Millisecond) {
+	for deadline := time.Now().Add(hung); !ok(); <-time.After(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			f.t.Fatalf("%s: not within a minute", what)
+			f.t.Fatalf("%s: not within %v", what, hung)
 		}
 	}
 }

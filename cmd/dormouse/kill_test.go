@@ -3,13 +3,13 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
@@ -41,7 +41,7 @@ func (s *serveChild) start() control.Status {
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(s.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(s.t.Context(), hung)
 	defer cancel()
 	st, err := awaitDaemon(ctx, s.data)
 	if err != nil {
@@ -81,9 +81,9 @@ func TestKilledAgainAndAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer n8n.Close()
-	gw := &serveChild{t: t, data: filepath.Join(t.TempDir(), "data"), args: []string{"--listen", "127.0.0.1:0"}}
-	listen := gw.start().Listen
-	gw.args = []string{"--listen", listen}
+	listen := fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1)[0])
+	gw := &serveChild{t: t, data: filepath.Join(t.TempDir(), "data"), args: []string{"--listen", listen}}
+	gw.start()
 	defer func() { gw.kill() }()
 
 	var clients []*mcp.ClientSession
@@ -108,8 +108,8 @@ func TestKilledAgainAndAgain(t *testing.T) {
 		if _, err := call(t.Context(), clients[0]); err == nil {
 			t.Error("a call was answered while the gateway was dead")
 		}
-		if st := gw.start(); st.Sessions != len(clients) || st.Live != 0 {
-			t.Fatalf("after the restart: %d sessions, %d live; want %d, all dormant", st.Sessions, st.Live, len(clients))
+		if st := gw.start(); st.Sessions != len(clients) { // some may be awake: their clients' streams come back by themselves
+			t.Fatalf("after the restart: %d sessions; want %d", st.Sessions, len(clients))
 		}
 		for i, c := range clients {
 			mustAnswer(t, c, tenants[i%2].Name)
@@ -122,7 +122,7 @@ func TestKilledAgainAndAgain(t *testing.T) {
 }
 
 func call(ctx context.Context, c *mcp.ClientSession) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, hung)
 	defer cancel()
 	res, err := c.CallTool(ctx, &mcp.CallToolParams{Name: "n8n_list_workflows", Arguments: map[string]any{}})
 	if err != nil {
@@ -161,7 +161,10 @@ func checkHistory(t *testing.T, data string, sessions int) {
 	kinds := map[string]int{}
 	_, err = c.Log(t.Context(), control.LogQuery{Verdicts: true}, func(e control.Event) error {
 		kinds[e.Kind]++
-		if e.Refused != "" {
+		// A stream and a call may come to a dormant session at once: what one of them notes while the other's claim is
+		// on its way happened under the epoch before.
+		overtaken := e.Refused == "older-epoch" && (e.Kind == "opened" || e.Kind == "accessed")
+		if e.Refused != "" && !overtaken {
 			t.Errorf("%s %s was refused: %s", e.Position, e.Kind, e.Refused)
 		}
 		return nil

@@ -87,7 +87,7 @@ func interrupted(t *testing.T, gw *serveChild, victim string, rotate bool) {
 // settled waits until all data keys are under the current tenant key alone and no erasure is half done.
 func settled(t *testing.T, c *control.Client) {
 	t.Helper()
-	give := time.Now().Add(30 * time.Second)
+	give := time.Now().Add(hung)
 	for {
 		k, err := c.Keys(t.Context(), false)
 		if err != nil {

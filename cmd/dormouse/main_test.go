@@ -21,6 +21,9 @@ import (
 	"github.com/dormouse-mcp/dormouse/journal"
 )
 
+// hung is a wait that nothing takes that works, however busy the machine is. No test waits for less.
+const hung = 3 * time.Minute
+
 // What clients say in tests.
 const (
 	initializeMessage = `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"script","version":"7"}}}`
@@ -67,7 +70,7 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 // awaits PATTERN COMMAND…: run the command until its output matches.
 func awaits(ts *testscript.TestScript, _ bool, args []string) {
 	pattern := regexp.MustCompile("(?m)" + args[0])
-	give := time.Now().Add(30 * time.Second)
+	give := time.Now().Add(hung)
 	for {
 		ts.Check(ts.Exec(args[1], args[2:]...))
 		if pattern.MatchString(ts.ReadFile("stdout")) {
@@ -81,7 +84,7 @@ func awaits(ts *testscript.TestScript, _ bool, args []string) {
 
 // serving DIR: wait until a daemon is ready on the folder; sets $MCP and $ADMIN to its addresses and $PID.
 func serving(ts *testscript.TestScript, _ bool, args []string) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), hung)
 	defer cancel()
 	s, err := awaitDaemon(ctx, ts.MkAbs(args[0]))
 	ts.Check(err)

@@ -102,7 +102,7 @@ func (c *cable) mend() {
 func TestOwnerIsCutOff(t *testing.T) {
 	t.Parallel()
 	f, acme := newFleet(t, 1), newTenant(t)
-	f.fence = "2s"
+	f.fence = "5s"
 	c := newCable(t, f.url)
 	a := f.prepare()
 	a.args = append(a.args, "--nats-url", c.url())

@@ -61,7 +61,7 @@ func TestNewestStreamWins(t *testing.T) {
 				newer := acme.listen(ctx, t, r, s)
 				select {
 				case <-last:
-				case <-time.After(30 * time.Second):
+				case <-time.After(hung):
 					t.Fatalf("the older stream goes on after one on %s was opened", r.name)
 				}
 				last = newer

@@ -56,7 +56,7 @@ func startLoad(t *testing.T, endpoint string, clients int, connect http.RoundTri
 }
 
 func (l *load) once(i int, c *mcp.ClientSession, tool string, args map[string]any, want string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.t.Context()), 40*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.t.Context()), hung)
 	defer cancel()
 	began := time.Now()
 	res, err := c.CallTool(ctx, &mcp.CallToolParams{Name: tool, Arguments: args})
@@ -150,8 +150,8 @@ func TestFleetRollingRestart(t *testing.T) {
 	for name, shared := range map[string]bool{"in process": false, "shared upstream": true} {
 		t.Run(name, func(t *testing.T) {
 			f := newFleet(t, 3)
-			f.fence = "5s"
-			args := []string{"--drain-time", "500ms"}
+			f.fence = "30s" // nobody waits for it: all leave in order
+			args := []string{"--drain-time", "2s"}
 			if shared {
 				args = append(args, "--upstream", newEcho(t))
 			}
@@ -183,7 +183,7 @@ func TestFleetRollingRestart(t *testing.T) {
 
 // TestFleetClusterRollingRestart: the same with the replicas' embedded servers as the cluster, then with SIGKILL.
 func TestFleetClusterRollingRestart(t *testing.T) {
-	f := newClusterFleet(t, "--drain-time", "500ms")
+	f := newClusterFleet(t, "--drain-time", "2s")
 	b := f.balance()
 	l := startTenantLoad(t, b, 6)
 	l.progress(f, 5)
