@@ -79,14 +79,13 @@ func (f *Follower) askLeader() (journal.Seq, error) {
 		folded := f.tail.current().Seq
 		bounds, err := f.o.Source.Bounds(ctx)
 		if err != nil || bounds.Last >= folded {
-			f.shrunkSince = time.Time{}
+			if err == nil {
+				f.shrunk.Settle()
+			}
 			return bounds.Last, err
 		}
-		if f.shrunkSince.IsZero() {
-			f.shrunkSince = time.Now()
-		}
 		shrunk := &ShrunkError{Last: bounds.Last, Folded: folded}
-		if time.Since(f.shrunkSince) >= f.o.MarkPatience {
+		if f.shrunk.Ripe(time.Now(), f.o.Source.Patience()) {
 			f.cancel(shrunk)
 			return bounds.Last, shrunk
 		}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/dormouse-mcp/dormouse/journal"
 	"github.com/dormouse-mcp/dormouse/replay"
-	"github.com/dormouse-mcp/dormouse/replay/replaytest"
 )
 
 func TestCatchUpSeesWhatWasStoredBefore(t *testing.T) {
@@ -152,24 +151,11 @@ func TestCatchUpNoticesAShrunkStream(t *testing.T) {
 	}
 }
 
-// laggard is a stream whose new leader does not know the last messages for a while.
-type laggard struct {
-	*replaytest.Stream
-
-	behind atomic.Int64 // how many
-}
-
-func (l *laggard) Bounds(ctx context.Context) (journal.Bounds, error) {
-	b, err := l.Stream.Bounds(ctx)
-	b.Last -= journal.Seq(l.behind.Load())
-	return b, err
-}
-
 func TestCatchUpWaitsForANewLeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, stream := long(t, 10)
-		l := &laggard{Stream: stream}
-		f := follow(t, replay.FollowOptions{Source: l, MarkPatience: time.Minute, QueryTimeout: 5 * time.Second})
+		l := replicated(stream, time.Minute)
+		f := follow(t, replay.FollowOptions{Source: l, QueryTimeout: 5 * time.Second})
 		l.behind.Store(3)
 		time.AfterFunc(3*time.Second, func() { l.behind.Store(0) })
 		begin := time.Now()

@@ -23,7 +23,7 @@ type Follower struct {
 	tail    tail
 	asker   asker
 
-	shrunkSince time.Time // the leader knows less than was folded since then; of the goroutine that asks
+	shrunk journal.Doubt // that the leader knows less than was folded; of the goroutine that asks
 
 	mu    sync.RWMutex
 	state *State

@@ -3,9 +3,7 @@ package replay
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
-	"time"
 
 	"github.com/dormouse-mcp/dormouse/journal"
 )
@@ -70,30 +68,16 @@ func Highest(marks []journal.Mark, accepted []journal.Loss) (highest journal.Mar
 	return highest, ok
 }
 
-// awaitEnd returns the stream's bounds, once it reaches every mark.
+// awaitEnd returns the stream's bounds, once it reaches every mark and what the state holds.
 func awaitEnd(ctx context.Context, o *FollowOptions) (journal.Bounds, error) {
-	for deadline := time.Now().Add(o.MarkPatience); ; {
-		b, err := o.Source.Bounds(ctx)
-		if err == nil {
-			err = checkEnd(b, o.Marks, o.Losses)
-		}
-		if _, short := errors.AsType[*ShrunkError](err); !short || !time.Now().Before(deadline) {
-			return b, err
-		}
-		again := time.NewTimer(200 * time.Millisecond)
-		select {
-		case <-again.C:
-		case <-ctx.Done():
-			again.Stop()
-			return b, context.Cause(ctx)
-		}
+	need := o.State.Seq()
+	m, marked := Highest(o.Marks, o.Losses)
+	if marked {
+		need = max(need, m.Seq)
 	}
-}
-
-// checkEnd checks that the stream reaches every mark.
-func checkEnd(b journal.Bounds, marks []journal.Mark, accepted []journal.Loss) error {
-	if m, ok := Highest(marks, accepted); ok && m.Seq > b.Last {
-		return &ShrunkError{Last: b.Last, Folded: m.Seq, Mark: &m}
+	b, err := Reach(ctx, o.Source, need)
+	if err == nil && marked && m.Seq > b.Last {
+		err = &ShrunkError{Last: b.Last, Folded: m.Seq, Mark: &m}
 	}
-	return nil
+	return b, err
 }

@@ -29,11 +29,6 @@ type FollowOptions struct {
 	// another one there, is damaged.
 	Marks []journal.Mark
 
-	// MarkPatience is how long the stream may end before a mark until that counts: a new leader of a replicated
-	// stream may need some seconds until it knows the newest messages. It is as well how long a leader that was asked
-	// later may know less than was folded. 0 means not at all.
-	MarkPatience time.Duration
-
 	// Own, if not nil, gives the events of a batch that this process wrote itself, so that they need not
 	// be opened again. It is asked at the tail only. *commit.Committer's Recent fits.
 	Own func(w journal.WriterID, number uint64, digest journal.Digest) ([]journal.Event, bool)
@@ -63,7 +58,7 @@ func (o FollowOptions) withDefaults() (FollowOptions, error) {
 		return o, errors.New("follow: no source")
 	case o.Opener == nil:
 		return o, errors.New("follow: no opener")
-	case o.Workers < 0 || o.QueryTimeout < 0 || o.QueryEvery < 0 || o.MarkPatience < 0:
+	case o.Workers < 0 || o.QueryTimeout < 0 || o.QueryEvery < 0:
 		return o, errors.New("follow: negative option")
 	}
 	if o.State == nil {

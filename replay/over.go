@@ -3,6 +3,7 @@ package replay
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/dormouse-mcp/dormouse/journal"
 )
@@ -38,6 +39,9 @@ func (o *over) Bounds(ctx context.Context) (journal.Bounds, error) {
 	}
 	return b, nil
 }
+
+// Patience implements Source.
+func (o *over) Patience() time.Duration { return o.src.Patience() }
 
 // Read implements Source.
 func (o *over) Read(ctx context.Context, after journal.Seq, fn func(journal.Message) error) error {

@@ -34,7 +34,7 @@ func Fold(ctx context.Context, o FoldOptions) (*State, error) {
 		return nil, fmt.Errorf("fold: %w", err)
 	}
 	src := Over(o.Source, o.Losses)
-	bounds, err := src.Bounds(ctx)
+	bounds, err := Reach(ctx, src, s.Seq())
 	if err != nil {
 		return nil, fmt.Errorf("fold: %w", err)
 	}

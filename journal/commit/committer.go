@@ -37,6 +37,7 @@ type Committer struct {
 	previous journal.Digest // of it
 	crowd    int            // calls in the batch committed last
 	spare    batch          // memory for the next one
+	doubt    journal.Doubt  // of what the stream says against last
 	backoff  time.Duration
 	retryAt  time.Time // when accesses alone may try again
 	timer    *time.Timer

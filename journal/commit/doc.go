@@ -16,7 +16,8 @@
 //	             │                 ├───────┼── in doubt: the same bytes again, after a pause
 //	             │                 │       └── conflict: the last message on the subject tells
 //	             │                 │             ├── these bytes: stored
-//	             │                 └─────────────┼── the batch before, or trimmed away: again
+//	             │                 ├─────────────┼── the batch before, or trimmed away: again
+//	             │                 └─────────────┼── an older one: again, for the port's patience
 //	             └── nothing else goes out       └── anything else: the writer is done for
 //	                 until this one is settled
 //

@@ -57,6 +57,7 @@ const (
 	stepDown
 	stepUp
 	stepTrim
+	stepDepose
 )
 
 func drawScript(t *rapid.T) script {
@@ -86,7 +87,7 @@ func drawScript(t *rapid.T) script {
 	return script{
 		faults:  rapid.SliceOfN(fault, 0, 20).Draw(t, "faults"),
 		callers: rapid.SliceOfN(of(long, stepAppend, stepAppend, stepPost), 1, 6).Draw(t, "callers"),
-		stream:  of(long, stepDown, stepUp, stepTrim).Draw(t, "stream"),
+		stream:  of(long, stepDown, stepUp, stepTrim, stepDepose).Draw(t, "stream"),
 		buffer:  rapid.SampledFrom([]int{20, 100, 10_000}).Draw(t, "buffer"),
 	}
 }
@@ -111,6 +112,7 @@ type runner struct {
 func (s script) run() error {
 	ctx := context.Background()
 	r := &runner{stream: memory.New()}
+	r.stream.SetPatience(deposedFor)
 	var err error
 	r.c, err = commit.New(commit.Options{
 		Port: r.stream, Encoder: journaltest.Codec{}, Journal: r.stream.ID(), Writer: journal.NewWriterID(),
@@ -182,13 +184,29 @@ func (r *runner) disturb(ctx context.Context, steps []step) {
 	var up time.Time
 	for _, st := range steps {
 		time.Sleep(st.wait)
-		if st.kind != stepTrim {
+		switch {
+		case st.kind == stepDepose:
+			r.depose(ctx, st)
+		case st.kind != stepTrim:
 			r.stream.SetDown(st.kind == stepDown)
 			up = time.Now()
-		} else if time.Since(up) > 3*time.Minute {
+		case time.Since(up) > 3*time.Minute:
 			r.trim(ctx)
 		}
 	}
+}
+
+// depose lets an old leader answer, which does not know so many messages, for less than the patience. What it said is
+// forgotten before the next one answers.
+func (r *runner) depose(ctx context.Context, st step) {
+	b, err := r.stream.Bounds(ctx)
+	if err != nil {
+		return // nobody answers
+	}
+	r.stream.Depose(b.Last - min(b.Last, journal.Seq(st.events)))
+	time.Sleep(min(st.wait, deposedFor-time.Second))
+	r.stream.Elect()
+	time.Sleep(2 * deposedFor)
 }
 
 func (r *runner) trim(ctx context.Context) {

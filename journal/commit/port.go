@@ -2,6 +2,7 @@ package commit
 
 import (
 	"context"
+	"time"
 
 	"github.com/dormouse-mcp/dormouse/journal"
 )
@@ -23,6 +24,10 @@ type Port interface {
 
 	// Bounds returns what the stream holds by the word of its leader.
 	Bounds(ctx context.Context) (journal.Bounds, error)
+
+	// Patience is for how long what Last, Bounds and a conflict tell may be the word of a leader that was deposed, or
+	// does not know everything yet. Zero, on a stream of one server: never.
+	Patience() time.Duration
 }
 
 // Encoder turns a frozen batch into the message to store. It sets the header's Key, First, Last, Count

@@ -13,6 +13,9 @@ import (
 // errAgain says that an attempt surely stored nothing and that the next one may.
 var errAgain = errors.New("not stored, try again")
 
+// errDoubted says that the stream's leader may not be one any more, or not know everything yet.
+var errDoubted = errors.New("not believed yet of a replicated stream")
+
 // fatalError ends the committer.
 type fatalError struct{ error }
 
@@ -38,7 +41,7 @@ func (c *Committer) store(ctx context.Context, b *batch) (journal.Seq, error) {
 			b.inDoubt = true
 		}
 		c.hold(b, err, unavailable)
-		if !c.pause(ctx) {
+		if !c.pause(ctx, errors.Is(err, errDoubted)) {
 			return 0, journal.ErrClosed
 		}
 	}
@@ -77,9 +80,10 @@ func (c *Committer) resolve(ctx context.Context, b *batch) (journal.Seq, error) 
 	case bytes.Equal(m.Data, b.data):
 		return m.Seq, nil
 	case m.Seq == c.last:
+		c.doubt.Settle()
 		return 0, errAgain
 	case m.Seq < c.last:
-		return 0, fatalError{fmt.Errorf("%w: this writer's last batch was at %d, now it is at %d", journal.ErrDamaged, c.last, m.Seq)}
+		return 0, c.doubted(fmt.Errorf("%w: this writer's last batch was at %d, now it is at %d", journal.ErrDamaged, c.last, m.Seq))
 	default:
 		return 0, fatalError{fmt.Errorf("%w: at %d, expected batch %d after %d", journal.ErrForeignBatch, m.Seq, b.header.Number, c.last)}
 	}
@@ -101,13 +105,23 @@ func (c *Committer) resolveEmpty(ctx context.Context, b *batch) error {
 	case err != nil:
 		return fmt.Errorf("%w: read the stream's bounds: %w", errAgain, err)
 	case c.last >= bounds.First:
-		return fatalError{fmt.Errorf("%w: this writer's last batch, at %d, is gone", journal.ErrDamaged, c.last)}
+		return c.doubted(fmt.Errorf("%w: this writer's last batch, at %d, is gone", journal.ErrDamaged, c.last))
 	case b.inDoubt && bounds.First > known+1:
-		return fatalError{fmt.Errorf("the stream was trimmed to %d while a batch after %d was in doubt", bounds.First, known)}
+		return c.doubted(fmt.Errorf("the stream was trimmed to %d while a batch after %d was in doubt", bounds.First, known))
 	default:
+		c.doubt.Settle()
 		c.expect = 0
 		return errAgain
 	}
+}
+
+// doubted holds back what is the end of the writer if it is true, until it can be believed: it may be the word of a
+// leader that was deposed. Meanwhile it is no journal.ErrDamaged to anybody.
+func (c *Committer) doubted(end error) error {
+	if c.doubt.Ripe(time.Now(), c.o.Port.Patience()) {
+		return fatalError{end}
+	}
+	return fmt.Errorf("%w: %w: %v", errAgain, errDoubted, end) //nolint:errorlint // not yet
 }
 
 // hold settles those who need not, or cannot, wait for a batch that is tried again.
@@ -141,9 +155,14 @@ func (c *Committer) goDown(err error) {
 	}
 }
 
-// pause waits before the next attempt. It reports false if the committer is to end.
-func (c *Committer) pause(ctx context.Context) bool {
-	c.timer.Reset(c.nextBackoff())
+// pause waits before the next attempt. It reports false if the committer is to end. What is doubted is asked again
+// soon, because a contradiction counts only while it is repeated.
+func (c *Committer) pause(ctx context.Context, doubted bool) bool {
+	d := c.nextBackoff()
+	if doubted {
+		d = min(d, DefaultMaxRetry)
+	}
+	c.timer.Reset(d)
 	defer c.timer.Stop()
 	select {
 	case <-c.timer.C:
@@ -162,6 +181,7 @@ func (c *Committer) nextBackoff() time.Duration {
 func (c *Committer) committed(b *batch, seq journal.Seq) {
 	took := time.Since(b.frozenAt)
 	c.number, c.last, c.expect = b.header.Number, seq, seq
+	c.doubt.Settle()
 	c.crowd, c.backoff, c.retryAt = len(b.calls), 0, time.Time{}
 	c.mu.Lock()
 	if c.down != nil {

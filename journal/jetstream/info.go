@@ -28,6 +28,19 @@ const askMost = 5 * time.Second
 // within it: that takes at least four seconds without one.
 const peerSilence = 3 * time.Second
 
+// deposedFor is for how long a leader that was cut off may answer questions as if it led: it looks every ten seconds
+// whether it has heard from a majority in the last ten.
+const deposedFor = 20 * time.Second
+
+// Patience is for how long a leader's word may be an old one. It is zero for a stream on one server, which knows all
+// that it has acknowledged. See commit.Port and replay.Source.
+func (j *Journal) Patience() time.Duration {
+	if j.batches.CachedInfo().Config.Replicas > 1 {
+		return deposedFor
+	}
+	return 0
+}
+
 // errNoQuorum says that who answers for a stream may not know what is stored: it has no leader, or one that a majority
 // may have left.
 var errNoQuorum = errors.New("the stream has no leader with a majority behind it")

@@ -26,7 +26,7 @@ const (
 	minBackoff = 50 * time.Millisecond
 	maxBackoff = 2 * time.Second
 
-	// A new leader may need a moment until it knows the newest messages.
+	// A server that was started again may need a moment until it knows the newest messages.
 	shorterPatience = 5 * time.Second
 )
 
@@ -69,8 +69,8 @@ type reader struct {
 	fn      func(journal.Message) error
 	end     chan error // why fn is not called any more
 	backoff time.Duration
-	shorter time.Time   // since when the stream ends before after
-	last    journal.Seq // the stream's last message when this subscription began
+	shorter journal.Doubt // that the stream ends before after
+	last    journal.Seq   // the stream's last message when this subscription began
 
 	mu    sync.Mutex // held while fn runs
 	after journal.Seq
@@ -135,11 +135,9 @@ func (r *reader) checkBounds(ctx context.Context) error {
 	case r.after+1 < b.First:
 		return &journal.GapError{After: r.after, Next: b.First}
 	case r.after <= b.Last:
-		r.shorter, r.last = time.Time{}, b.Last
-	case r.shorter.IsZero():
-		r.shorter = time.Now()
-		return errBroken
-	case time.Since(r.shorter) < shorterPatience:
+		r.shorter.Settle()
+		r.last = b.Last
+	case !r.shorter.Ripe(time.Now(), max(r.j.Patience(), shorterPatience)):
 		return errBroken
 	default:
 		return fmt.Errorf("%w: the stream ends at %d, but %d was read before", journal.ErrDamaged, b.Last, r.after)

@@ -217,7 +217,7 @@ func (s *Snapshots) await(ctx context.Context, r *chunkReader, subject string, b
 	ticker := time.NewTicker(stuckAfter)
 	defer ticker.Stop()
 	var before journal.Seq
-	var since time.Time
+	var lost journal.Doubt
 	for {
 		select {
 		case <-ctx.Done():
@@ -232,10 +232,9 @@ func (s *Snapshots) await(ctx context.Context, r *chunkReader, subject string, b
 		now, idle := r.position()
 		switch {
 		case !idle || now != before || !s.missing(ctx, subject, now):
-			before, since = now, time.Time{}
-		case since.IsZero():
-			since = time.Now()
-		case time.Since(since) >= s.j.patience():
+			before = now
+			lost.Settle()
+		case lost.Ripe(time.Now(), max(s.j.Patience(), stuckAfter)):
 			return nil
 		}
 	}

@@ -59,7 +59,7 @@ func readWhole(t *testing.T, s *jetstream.Snapshots, id journal.SnapshotID, chun
 	t.Helper()
 	for deadline := time.Now().Add(hung); ; <-time.After(100 * time.Millisecond) {
 		seen := map[byte]bool{}
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 45*time.Second)
 		err := s.Chunks(ctx, id, func(data []byte) error {
 			if len(data) != 100_000 || !bytes.Equal(data, bytes.Repeat(data[:1], len(data))) {
 				return errors.New("a chunk that was not written")

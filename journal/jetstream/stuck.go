@@ -22,7 +22,7 @@ func (r *reader) await(ctx context.Context, broken <-chan error, status <-chan n
 	defer ticker.Stop()
 	look := ticker.C
 	before, _ := r.position()
-	var since time.Time
+	var lost journal.Doubt
 	for {
 		select {
 		case <-ctx.Done():
@@ -41,10 +41,9 @@ func (r *reader) await(ctx context.Context, broken <-chan error, status <-chan n
 		case idle && now >= r.last:
 			look = nil // all that was there at the beginning has been read
 		case !idle || now != before || !r.missing(ctx, now):
-			before, since = now, time.Time{}
-		case since.IsZero():
-			since = time.Now()
-		case time.Since(since) >= r.j.patience():
+			before = now
+			lost.Settle()
+		case lost.Ripe(time.Now(), max(r.j.Patience(), stuckAfter)):
 			return &journal.GapError{After: now, Next: r.last + 1}
 		}
 	}
@@ -65,12 +64,4 @@ func (r *reader) missing(ctx context.Context, after journal.Seq) bool {
 	defer cancel()
 	_, err := r.j.batches.GetMsg(ctx, uint64(after)+1, js.WithGetMsgSubject(r.j.prefix+".batch.*"))
 	return errors.Is(err, js.ErrMsgNotFound)
-}
-
-// patience is how long the leader may not know of messages that it has named: a new one needs a moment.
-func (j *Journal) patience() time.Duration {
-	if j.batches.CachedInfo().Config.Replicas > 1 {
-		return shorterPatience
-	}
-	return 0
 }

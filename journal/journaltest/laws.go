@@ -30,6 +30,10 @@ type Harness struct {
 	// Restart ends and starts again what stores the journal. The harness it returns has the same one.
 	// Nil where nothing survives.
 	Restart func(t *testing.T) Harness
+	// Depose lets a leader answer that knows no message behind last and stores nothing, Elect the true one again. Nil
+	// where nobody can.
+	Depose func(last journal.Seq)
+	Elect  func()
 }
 
 // underTest is a journal, and the test that a law fails.
@@ -67,6 +71,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Harness) {
 		{"a committer outlives a trim", committerOutlivesTrim},
 		{"a committer meets its own batch again", committerMeetsItself},
 		{"a foreign batch ends a committer", foreignEndsCommitter},
+		{"a committer doubts an old leader", committerDoubtsAnOldLeader},
 		{"all is there after a restart", survivesRestart},
 	} {
 		t.Run(law.name, func(t *testing.T) { law.hold(underTest{Harness: fresh(t), t: t}) })

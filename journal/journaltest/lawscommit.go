@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/dormouse-mcp/dormouse/journal"
 	"github.com/dormouse-mcp/dormouse/journal/commit"
@@ -152,6 +153,40 @@ func foreignEndsCommitter(u underTest) {
 		if _, err := c.Append(within(t), access(0, 1)); !errors.Is(err, journal.ErrForeignBatch) {
 			t.Errorf("append: %v", err)
 		}
+	}
+}
+
+// committerDoubtsAnOldLeader makes one answer that knows the committer's first batch at most.
+func committerDoubtsAnOldLeader(u underTest) {
+	t, h := u.t, u.Harness
+	if h.Depose == nil {
+		return
+	}
+	if h.Journal.Patience() == 0 {
+		t.Error("a leader can be deposed, and its word counts at once")
+	}
+	s := newSealed()
+	c := s.committer(t, h.Journal)
+	last := journal.Seq(0)
+	for _, knows := range []journal.Seq{1, 0} {
+		for range 3 {
+			pos, err := c.Append(within(t), access(0, int(last)))
+			must(t, err)
+			last = pos.Seq
+		}
+		h.Depose(knows)
+		electing := time.AfterFunc(200*time.Millisecond, h.Elect)
+		last++
+		if pos, err := c.Append(within(t), access(0, int(last))); err != nil || pos.Seq != last {
+			t.Errorf("append: %v, %v", pos, err)
+		}
+		electing.Stop()
+	}
+	must(t, c.Close(within(t)))
+	got, err := ReadHistory(within(t), h.Journal, s.opener, h.Journal.ID())
+	must(t, err)
+	if len(got.Events) != int(last) {
+		t.Errorf("%d events, want %d", len(got.Events), last)
 	}
 }
 

@@ -31,6 +31,9 @@ type faults struct {
 	publish    func(journal.WriterID) Fault
 	down       bool
 	duplicates int
+	patience   time.Duration
+	deposed    bool
+	knows      journal.Seq // what the deposed leader knows the messages up to
 }
 
 var errNoAnswer = errors.New("no answer")

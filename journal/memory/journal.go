@@ -65,10 +65,12 @@ func (j *Journal) Publish(ctx context.Context, w journal.WriterID, expected jour
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	switch {
+	switch seq, _ := j.lastOf(w); {
 	case j.faults.down, f.Kind == Unavailable:
 		return 0, fmt.Errorf("memory journal: %w", journal.ErrUnavailable)
-	case f.Kind == LostMessage:
+	case j.faults.deposed && seq != expected:
+		return 0, journal.ErrConflict
+	case f.Kind == LostMessage, j.faults.deposed:
 		return 0, j.silence(ctx)
 	case f.Kind == LateMessage:
 		j.storeLater(f.Late, w, expected, data)
@@ -105,7 +107,7 @@ func (j *Journal) Last(ctx context.Context, w journal.WriterID) (journal.Message
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	seq, ok := j.subjects[w]
+	seq, ok := j.lastOf(w)
 	if !ok {
 		return journal.Message{}, journal.ErrNoMessage
 	}
@@ -119,7 +121,14 @@ func (j *Journal) Bounds(ctx context.Context) (journal.Bounds, error) {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return journal.Bounds{First: j.first, Last: j.last}, nil
+	return journal.Bounds{First: j.first, Last: j.end()}, nil
+}
+
+// Patience is what SetPatience has set.
+func (j *Journal) Patience() time.Duration {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.faults.patience
 }
 
 func (j *Journal) reachable(ctx context.Context) error {

@@ -2,6 +2,7 @@ package memory_test
 
 import (
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -14,6 +15,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestLaws(t *testing.T) {
 	journaltest.Run(t, func(*testing.T) journaltest.Harness {
 		j := memory.New()
-		return journaltest.Harness{Journal: j, Keys: j.Keys(), Remove: j.Remove}
+		j.SetPatience(time.Minute)
+		return journaltest.Harness{Journal: j, Keys: j.Keys(), Remove: j.Remove, Depose: j.Depose, Elect: j.Elect}
 	})
 }

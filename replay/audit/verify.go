@@ -17,6 +17,9 @@ import (
 // VerifyOptions says what to verify. Source must be set.
 type VerifyOptions struct {
 	Source replay.Source
+	// Bounds are what the stream holds. Zero: the source is asked, until the stream is as long as the marks say, or is to
+	// be believed that it is not; see replay.Reach.
+	Bounds journal.Bounds
 	// Opener opens the batches; nil checks headers alone, for which no key is needed.
 	Opener replay.Opener
 	// Journal, if not zero, is whose history it must be. Zero takes the first batch's word.
@@ -51,7 +54,7 @@ type VerifyProgress struct {
 // Errors: those of the source; journal.ErrWrongKey or journal.ErrKeyMissing if no batch opens at all, which means the
 // wrong keyring; the cause of ctx.
 func Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
-	bounds, err := o.Source.Bounds(ctx)
+	bounds, err := o.reach(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
 	}
@@ -77,6 +80,15 @@ func Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
 		return nil, fmt.Errorf("verify: %w", err)
 	}
 	return v.conclude(), nil
+}
+
+// reach returns what the stream holds.
+func (o *VerifyOptions) reach(ctx context.Context) (journal.Bounds, error) {
+	if o.Bounds != (journal.Bounds{}) {
+		return o.Bounds, nil
+	}
+	highest, _ := replay.Highest(o.Marks, o.Losses)
+	return replay.Reach(ctx, o.Source, highest.Seq)
 }
 
 // begin tells the state what is known to be lost.

@@ -3,6 +3,7 @@ package replaytest
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/dormouse-mcp/dormouse/journal"
 )
@@ -12,6 +13,9 @@ type Stream struct {
 	// OnBounds, if not nil, is called in every Bounds before it looks; its error is Bounds's.
 	// Set it before the first use.
 	OnBounds func(context.Context) error
+
+	// Replicated is the stream's Patience. Set it before the first use.
+	Replicated time.Duration
 
 	mu       sync.Mutex
 	first    journal.Seq // 0 means 1
@@ -75,6 +79,9 @@ func (s *Stream) Bounds(ctx context.Context) (journal.Bounds, error) {
 	defer s.mu.Unlock()
 	return journal.Bounds{First: max(s.first, 1), Last: journal.Seq(len(s.messages))}, nil
 }
+
+// Patience implements replay.Source.
+func (s *Stream) Patience() time.Duration { return s.Replicated }
 
 // Read implements replay.Source.
 func (s *Stream) Read(ctx context.Context, after journal.Seq, fn func(journal.Message) error) error {

@@ -1,6 +1,27 @@
 package snapshot
 
-import "github.com/dormouse-mcp/dormouse/replay"
+import (
+	"context"
+
+	"github.com/dormouse-mcp/dormouse/replay"
+)
+
+// RestoreAs restores as a release does whose fold has that version.
+func RestoreAs(ctx context.Context, fold uint64, o RestoreOptions) (*Restored, error) {
+	o.fold = fold
+	return Restore(ctx, o)
+}
+
+// Refold returns the manifest that a release with that version of the fold writes.
+func Refold(m *Manifest, s Sealer, fold uint64) ([]byte, error) {
+	x, err := m.open(s)
+	if err != nil {
+		return nil, err
+	}
+	as := *m
+	as.Fold = fold
+	return as.seal(s, x)
+}
 
 // DecodeParts reads a chunk that is unpacked already.
 func DecodeParts(version byte, meta, refs, bodies []byte) error {

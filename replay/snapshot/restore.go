@@ -16,14 +16,19 @@ type RestoreOptions struct {
 	Store   Store
 	Sealer  Sealer
 	Journal journal.ID
-	Bounds  journal.Bounds // of the stream
-	Losses  []journal.Loss // accepted ones, all of them
+	Bounds  journal.Bounds // of the stream, as it was said to be
+	// Stream, if not nil, is asked again when it seems to end before a good snapshot does, see replay.Reach. Nil: Bounds
+	// are what they are.
+	Stream replay.Source
+	Losses []journal.Loss // accepted ones, all of them
 
 	// Before, if not nil, is asked about each snapshot: only one for which it gives true may be taken.
 	Before func(*Manifest) bool
 
 	// Progress, if not nil, is told how many of a snapshot's sessions are loaded. It must not block.
 	Progress func(loaded, of int)
+
+	fold uint64 // this release's, for tests; 0 = replay.FoldVersion
 }
 
 // Restored is a state that a snapshot held.
@@ -73,14 +78,14 @@ func (o *RestoreOptions) load(ctx context.Context, m *Manifest) (*replay.State, 
 	if m.Journal != o.Journal {
 		return nil, fmt.Errorf("%w: of %v", ErrForeign, m.Journal)
 	}
-	if m.Fold == 0 || m.Fold > replay.FoldVersion || m.Fold+1 < replay.FoldVersion {
-		return nil, fmt.Errorf("%w: the fold's is %d, this release's is %d", ErrVersion, m.Fold, replay.FoldVersion)
+	if fold := cmp.Or(o.fold, replay.FoldVersion); m.Fold == 0 || m.Fold > fold || m.Fold+1 < fold {
+		return nil, fmt.Errorf("%w: the fold's is %d, this release's is %d", ErrVersion, m.Fold, fold)
 	}
 	x, err := m.open(o.Sealer) // before it is believed
 	if err != nil {
 		return nil, err
 	}
-	if err := o.fits(m, x.ledger.Losses); err != nil {
+	if err := o.fits(ctx, m, x.ledger.Losses); err != nil {
 		return nil, err
 	}
 	var progress func(int)
@@ -91,10 +96,15 @@ func (o *RestoreOptions) load(ctx context.Context, m *Manifest) (*replay.State, 
 }
 
 // fits checks that the stream goes on where the snapshot ends, and that nothing in it was declared lost later.
-func (o *RestoreOptions) fits(m *Manifest, known []journal.Loss) error {
+func (o *RestoreOptions) fits(ctx context.Context, m *Manifest, known []journal.Loss) (err error) {
 	for _, l := range o.Losses {
 		if l.From <= m.Seq && !slices.Contains(known, l) {
 			return fmt.Errorf("loss %d, messages %d to %d: %w", l.Number, l.From, l.To, replay.ErrFolded)
+		}
+	}
+	if m.Seq > o.Bounds.Last && o.Stream != nil {
+		if o.Bounds, err = replay.Reach(ctx, o.Stream, m.Seq); err != nil {
+			return err
 		}
 	}
 	switch {

@@ -30,9 +30,6 @@ type guard struct {
 	orphaned int  // sessions that were closed because their keys are lost
 }
 
-// endPatience is how long a stream of several replicas may seem too short, after an election.
-const endPatience = 5 * time.Second
-
 // openMarks opens the stream of marks, if there is one or it may be made.
 func (s *Store) openMarks(ctx context.Context, create bool) error {
 	m, err := s.Journal.OpenMarks(ctx, s.o.Replicas, create)
@@ -174,9 +171,6 @@ func (s *Store) restore(ctx context.Context) error {
 	o := replay.FollowOptions{
 		State: state, Source: s.Journal, Opener: s.Opener, Own: s.Committer.Recent, Progress: s.o.Progress,
 		Journal: s.Journal.ID(), Losses: k.losses, Marks: k.marks,
-	}
-	if s.Remote() {
-		o.MarkPatience = endPatience
 	}
 	if s.o.Seen != nil {
 		own := s.Committer.Writer()

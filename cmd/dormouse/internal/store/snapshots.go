@@ -39,7 +39,8 @@ func (s *Store) openSnapshotStream(ctx context.Context, create bool) error {
 // startState returns the state of the newest good snapshot that fits the stream; nil to begin before the first batch.
 // What it passes over it logs. It fails with replay.ErrNeedsSnapshot if the stream alone cannot bring the state back.
 func (s *Store) startState(ctx context.Context, losses []journal.Loss) (*replay.State, error) {
-	bounds, err := replay.Over(s.Journal, losses).Bounds(ctx)
+	src := replay.Over(s.Journal, losses)
+	bounds, err := src.Bounds(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +48,7 @@ func (s *Store) startState(ctx context.Context, losses []journal.Loss) (*replay.
 	if s.snapshots.store != nil {
 		began := time.Now()
 		r, err := snapshot.Restore(ctx, snapshot.RestoreOptions{
-			Store: s.snapshots.store, Sealer: s.snapshots.sealer, Journal: s.Journal.ID(), Bounds: bounds, Losses: losses,
+			Store: s.snapshots.store, Sealer: s.snapshots.sealer, Journal: s.Journal.ID(), Bounds: bounds, Stream: src, Losses: losses,
 			Progress: s.loading(began),
 		})
 		if err != nil {
@@ -127,7 +128,7 @@ func (s *Store) At(ctx context.Context, p audit.Point) (*replay.State, error) {
 			return nil, err
 		}
 		r, err := snapshot.Restore(ctx, snapshot.RestoreOptions{
-			Store: s.snapshots.store, Sealer: s.snapshots.sealer, Journal: s.Journal.ID(), Bounds: bounds, Losses: s.guard.losses,
+			Store: s.snapshots.store, Sealer: s.snapshots.sealer, Journal: s.Journal.ID(), Bounds: bounds, Stream: s.Source(), Losses: s.guard.losses,
 			Before: func(m *snapshot.Manifest) bool { return p.Reached(m.Seq, m.Now) },
 		})
 		if err != nil {

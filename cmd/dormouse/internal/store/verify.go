@@ -42,21 +42,19 @@ func (s *Store) verify(ctx context.Context, o VerifyOptions) (*audit.Report, err
 	if err != nil {
 		return nil, err
 	}
-	bounds, err := s.Journal.Bounds(ctx)
+	list, bounds, err := s.believed(ctx, &k)
 	if err != nil {
 		return nil, err
 	}
 	v := audit.VerifyOptions{
-		Source: s.Journal, Journal: s.Journal.ID(), Losses: k.losses, Marks: k.marks, Progress: o.Progress,
+		Source: s.Journal, Bounds: bounds, Journal: s.Journal.ID(), Losses: k.losses, Progress: o.Progress,
+		Marks: s.withSnapshots(list, &k, bounds),
 	}
 	if !o.HeadersOnly && !s.o.NoKeys {
 		v.Opener, v.CheckKeys = s.Opener, s.keyFaults
 	}
 	var notes []string
 	if s.snapshots.store != nil {
-		if v.Marks, err = s.withSnapshots(ctx, &k, bounds); err != nil {
-			return nil, err
-		}
 		if bounds.First > 1 && s.o.NoKeys {
 			v.Trimmed = s.trimmedTo(ctx, bounds)
 		} else if bounds.First > 1 {
@@ -136,13 +134,22 @@ func (s *Store) trimmedTo(ctx context.Context, b journal.Bounds) (to journal.Seq
 	return to
 }
 
-// withSnapshots adds snapshots behind the stream's end to the marks: they show that it was longer once.
-func (s *Store) withSnapshots(ctx context.Context, k *known, b journal.Bounds) ([]journal.Mark, error) {
-	marks := k.marks
-	list, err := snapshot.List(ctx, s.snapshots.store)
-	if err != nil {
-		return nil, err
+// believed returns all snapshots, and what the stream holds, asked until it is as long as they and the marks say, or is
+// to be believed that it is not.
+func (s *Store) believed(ctx context.Context, k *known) (list []snapshot.Manifest, b journal.Bounds, err error) {
+	if s.snapshots.store != nil {
+		if list, err = snapshot.List(ctx, s.snapshots.store); err != nil {
+			return nil, b, err
+		}
 	}
+	highest, _ := replay.Highest(s.withSnapshots(list, k, b), k.losses)
+	b, err = replay.Reach(ctx, s.Journal, highest.Seq)
+	return list, b, err
+}
+
+// withSnapshots adds snapshots behind the stream's end to the marks: they show that it was longer once.
+func (s *Store) withSnapshots(list []snapshot.Manifest, k *known, b journal.Bounds) []journal.Mark {
+	marks := slices.Clip(k.marks)
 	for i := range list {
 		m := &list[i]
 		if m.Seq <= b.Last || m.Journal != s.Journal.ID() {
@@ -159,7 +166,7 @@ func (s *Store) withSnapshots(ctx context.Context, k *known, b journal.Bounds) (
 		}
 		marks = append(marks, mark)
 	}
-	return marks, nil
+	return marks
 }
 
 // snapshotNotes reads all snapshots and names those that cannot be used. That is no damage of the history: it can be
