@@ -227,7 +227,7 @@ func TestWaitingEndsWithTheClient(t *testing.T) {
 		}
 		cancel()
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), testPatience)
 	defer cancel()
 	if err := r.Shutdown(ctx); err != nil {
 		t.Errorf("somebody still waits: %v", err)

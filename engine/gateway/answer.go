@@ -118,9 +118,10 @@ type answer struct {
 	payload  *payload // nil for GET and DELETE
 	verdicts verdicts
 	status   int
-	evict    bool // the session can never be served again
-	cut      bool // the answer is not whole: the connection must break
-	moved    bool // nothing was executed or written: another replica serves the session
+	evict    bool     // the session can never be served again
+	cut      bool     // the answer is not whole: the connection must break
+	observer Observer // nil = nobody
+	moved    bool     // nothing was executed or written: another replica serves the session
 
 	started func(status int) // told once, when the answer begins, or that there is none; nil = nobody is
 }

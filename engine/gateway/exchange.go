@@ -89,7 +89,9 @@ func (x *exchange) try(ctx context.Context) error {
 		}
 		x.era = p.w.health.era.Load()
 		protocol := p.spoken(x.who)
-		resp, err := p.w.send(ctx, b.conn, outgoing{method: http.MethodPost, who: x.who, body: body, session: b.id, protocol: protocol})
+		resp, err := p.w.send(ctx, b.conn, outgoing{
+			method: http.MethodPost, who: x.who, body: body, session: b.id, protocol: protocol, patience: p.w.patience(x.a.payload),
+		})
 		if err != nil {
 			return err
 		}

@@ -28,9 +28,9 @@ func problemOf(err error) *problem {
 	case errors.As(err, &p):
 		return p
 	case gone(err):
-		return refuse(http.StatusNotFound, codeSessionNotFound, "Session not found")
+		return refuse(http.StatusNotFound, codeSessionNotFound, "Session not found").because(DeniedSession)
 	case errors.Is(err, engine.ErrSessionLimit):
-		p = refuse(http.StatusTooManyRequests, codeSessionLimit, "Session limit reached")
+		p = refuse(http.StatusTooManyRequests, codeSessionLimit, "Session limit reached").because(DeniedSessions)
 		p.retryAfter = 30
 		return p
 	case errors.Is(err, errDown):
@@ -50,7 +50,7 @@ func problemOf(err error) *problem {
 	case errors.Is(err, engine.ErrClaimLost):
 		return soon("The session is being taken over by another replica")
 	case errors.Is(err, ErrBadContext):
-		return refuse(http.StatusBadRequest, codeInvalidParams, err.Error())
+		return refuse(http.StatusBadRequest, codeInvalidParams, err.Error()).because(DeniedContext)
 	case errors.Is(err, context.DeadlineExceeded):
 		return soon("The gateway ran out of time")
 	}
@@ -92,8 +92,16 @@ func (a *answer) fail(ctx context.Context, err error, log *zerolog.Logger) {
 		if p.status == http.StatusNotFound {
 			id = nil // the session's end is the transport's matter; clients tell by it
 		}
-		p.write(a, id)
+		a.deny(p, id)
 	}
+}
+
+// deny answers with p and has it counted.
+func (a *answer) deny(p *problem, id []byte) {
+	if p.why != "" && a.observer != nil {
+		a.observer.RequestDenied(p.why)
+	}
+	p.write(a, id)
 }
 
 // outcomeUnknown is the error for a request of which nobody knows whether it was executed.

@@ -39,6 +39,8 @@ type Options struct {
 
 	Limits Limits // how many requests are let through; the zero Limits are none
 
+	Observer Observer // nil = nobody
+
 	// Peers carries requests to other replicas; NewPeerTransport fits. nil = there are none.
 	Peers http.RoundTripper
 
@@ -62,6 +64,9 @@ func (o *Options) complete() error {
 	}
 	if o.BodyTimeout == 0 {
 		o.BodyTimeout = defaultBodyTimeout
+	}
+	if o.Observer == nil {
+		o.Observer = nobodyHears{}
 	}
 	if o.Peers == nil {
 		o.Peers = noPeers{}
@@ -132,8 +137,13 @@ const allowed = "GET, POST, DELETE"
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.under.Add(1)
 	defer g.leave()
-	if !isForwarded(r) && !g.guard.admit(w, r) {
-		return
+	if !isForwarded(r) {
+		if ok, why := g.guard.admit(w, r); !ok {
+			if why != "" {
+				g.o.Observer.RequestDenied(why)
+			}
+			return
+		}
 	}
 	if g.stopping.Err() != nil {
 		problemOf(engine.ErrNotReady).write(w, nil)
@@ -158,7 +168,7 @@ func (g *Gateway) get(w http.ResponseWriter, r *http.Request) {
 		refuse(http.StatusNotAcceptable, codeTransport, "Not Acceptable: Accept must list text/event-stream").write(w, nil)
 		return
 	}
-	a := &answer{ResponseWriter: w}
+	a := &answer{ResponseWriter: w, observer: g.o.Observer}
 	defer a.written()
 	g.wherever(a, r, func() { g.stream(a, r) })
 	if a.cut {
@@ -204,7 +214,7 @@ func (g *Gateway) begin(ctx context.Context, r *http.Request, lease *engine.Leas
 
 // delete ends the session at its client's wish.
 func (g *Gateway) delete(w http.ResponseWriter, r *http.Request) {
-	a := &answer{ResponseWriter: w}
+	a := &answer{ResponseWriter: w, observer: g.o.Observer}
 	defer a.written()
 	lease, err := g.acquire(r, 0)
 	if err != nil {
@@ -265,7 +275,7 @@ func (g *Gateway) acquire(r *http.Request, n int) (*engine.Lease, error) {
 func (g *Gateway) identify(r *http.Request) (engine.Caller, error) {
 	c, err := g.o.Identify(r)
 	if errors.Is(err, ErrUnauthenticated) {
-		p := refuse(http.StatusUnauthorized, codeTransport, "Unauthorized")
+		p := refuse(http.StatusUnauthorized, codeTransport, "Unauthorized").because(DeniedUnauthenticated)
 		p.challenge = "Bearer"
 		if how, ok := errors.AsType[*challenge](err); ok {
 			p.challenge = how.header

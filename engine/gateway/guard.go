@@ -26,19 +26,19 @@ func newGuard(origins, hosts []string) guard {
 	return guard{origins: lower(origins), hosts: lower(hosts)}
 }
 
-// admit answers requests that must go no further and CORS preflights, and reports whether r may go on.
-func (g *guard) admit(w http.ResponseWriter, r *http.Request) bool {
+// admit answers requests that must go no further and CORS preflights, and reports whether r may go on, and why not.
+func (g *guard) admit(w http.ResponseWriter, r *http.Request) (ok bool, why Denial) {
 	if !g.hostAllowed(r) {
 		refuse(http.StatusForbidden, codeTransport, "Forbidden: the Host header names no host of this server").write(w, nil)
-		return false
+		return false, DeniedHost
 	}
 	origin := r.Header["Origin"]
 	if len(origin) == 0 {
-		return true
+		return true, ""
 	}
 	if len(origin) > 1 || !g.originAllowed(origin[0]) {
 		refuse(http.StatusForbidden, codeTransport, "Forbidden: this Origin is not allowed").write(w, nil)
-		return false
+		return false, DeniedOrigin
 	}
 	h := w.Header()
 	h.Set("Access-Control-Allow-Origin", origin[0])
@@ -51,9 +51,24 @@ func (g *guard) admit(w http.ResponseWriter, r *http.Request) bool {
 		}
 		h.Set("Access-Control-Max-Age", "600")
 		w.WriteHeader(http.StatusNoContent)
-		return false
+		return false, ""
 	}
-	return true
+	return true, ""
+}
+
+// KeepPagesOut guards what a server on a loopback interface tells whoever asks: requests that reach it there under a name
+// other than localhost or one of hosts come from a web page, by DNS rebinding, and are answered 403, as the gateway does
+// itself. One without any name comes from no browser.
+func KeepPagesOut(hosts []string, next http.Handler) http.Handler {
+	g := newGuard(nil, hosts)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Host != "" && !g.hostAllowed(r) {
+			w.Header().Set("X-Content-Type-Options", "nosniff")
+			http.Error(w, "Forbidden: the Host header names no host of this server", http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func (g *guard) hostAllowed(r *http.Request) bool {

@@ -162,7 +162,10 @@ func (p *proxy) handshake(ctx context.Context, who caller, b *binding) (*initial
 	if err := p.tell(ctx, who, b, in.protocol, request(nil, methodInitialized, nil)); err != nil {
 		return nil, reopening(err)
 	}
-	p.restore(ctx, who, b, in.protocol, &st)
+	if err := p.restore(ctx, who, b, in.protocol, &st); err != nil {
+		p.w.forsake(ctx, b, in.protocol, who)
+		return nil, err
+	}
 	return in, nil
 }
 
@@ -190,21 +193,31 @@ func reopening(err error) error {
 	return p
 }
 
-// restore tells the upstream what the client has asked of it since. What it refuses is logged and lost.
-func (p *proxy) restore(ctx context.Context, who caller, b *binding, protocol string, st *replay.Session) {
-	ask := func(n int, method, key, val string) {
+// restore tells the upstream what the client has asked of it since. What it refuses is logged and lost; where it gives no
+// answer, the session is not open yet.
+func (p *proxy) restore(ctx context.Context, who caller, b *binding, protocol string, st *replay.Session) error {
+	ask := func(n int, method, key, val string) error {
 		params := append(append(append(appendString([]byte{'{'}, key), ':'), appendString(nil, val)...), '}')
 		err := p.tell(ctx, who, b, protocol, request(fmt.Appendf(nil, `"dormouse-%d-%d"`, b.epoch, n), method, params))
+		if ctx.Err() != nil || errors.Is(err, errDown) || errors.Is(err, errBroken) {
+			return err
+		}
 		if err != nil {
 			p.w.o.Logger.Warn().Err(err).Stringer("session", p.s.Ref()).Str("method", method).Msg("not restored at the upstream")
 		}
+		return nil
 	}
 	if st.LogLevel != "" {
-		ask(0, methodSetLevel, "level", st.LogLevel)
+		if err := ask(0, methodSetLevel, "level", st.LogLevel); err != nil {
+			return err
+		}
 	}
 	for i, uri := range st.Subscriptions {
-		ask(i+1, methodSubscribe, "uri", uri)
+		if err := ask(i+1, methodSubscribe, "uri", uri); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 // tell sends a message whose result does not matter.

@@ -5,10 +5,12 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+	"github.com/rs/zerolog"
 
 	"github.com/dormouse-mcp/dormouse/engine/gateway"
 )
@@ -105,7 +107,7 @@ func TestInFlightCallOfAnOlderClient(t *testing.T) {
 			cs := s.client(func(o *mcp.ClientOptions) {
 				o.ProgressNotificationHandler = func(context.Context, *mcp.ProgressNotificationClientRequest) { began <- "began" }
 			})
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // the bound: the client's own patience
+			ctx, cancel := context.WithTimeout(t.Context(), testPatience) // the bound: the client's own patience
 			defer cancel()
 			failed := make(chan error, 1)
 			go func() {
@@ -148,16 +150,18 @@ func TestLateAnswerOfAClient(t *testing.T) {
 	}
 	w := ask("first")
 	s := newSite(t)
-	s.boot(httpUpstream(t, d.url()))
+	var log lines
+	s.boot(httpUpstream(t, d.url()), setup{waker: func(o *gateway.WakerOptions) { o.Logger = zerolog.New(&log) }})
 	asked, hold := make(chan string, 2), make(chan struct{})
+	var late sync.Once
 	cs := s.client(func(o *mcp.ClientOptions) {
 		o.ElicitationHandler = func(_ context.Context, r *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
 			asked <- r.Params.Message
 			if r.Params.Message == "first" {
 				<-hold
 			} else {
-				close(hold) // the late answer to the first goes out while the second is open
-				<-time.After(200 * time.Millisecond)
+				late.Do(func() { close(hold) }) // the late answer to the first goes out while the second is open
+				eventually(t, func() bool { return strings.Contains(log.String(), "late answers") })
 			}
 			return &mcp.ElicitResult{Action: "accept", Content: map[string]any{"to": r.Params.Message}}, nil
 		}

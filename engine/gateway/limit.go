@@ -162,7 +162,11 @@ func (s *share) full(now time.Time, n int) error {
 	if missing <= 0 {
 		return nil
 	}
-	p := refuse(http.StatusTooManyRequests, codeRateLimit, "Too many requests")
+	why := DeniedTenantRate
+	if s.key.principal != "" {
+		why = DeniedPrincipalRate
+	}
+	p := refuse(http.StatusTooManyRequests, codeRateLimit, "Too many requests").because(why)
 	p.retryAfter = max(1, int(math.Ceil(missing/float64(s.bucket.Limit()))))
 	return p
 }

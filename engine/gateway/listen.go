@@ -309,6 +309,7 @@ func (t *tributary) pass(ctx context.Context, b *binding, body io.Reader) {
 			}
 			return
 		}
+		t.p.w.health.heard()
 		if ev.has == 0 {
 			continue // the upstream's keepalives; the client gets its own
 		}

@@ -53,7 +53,7 @@ func (s *site) listen(id string, header ...string) *listening {
 // wait returns the next line that begins with prefix.
 func (l *listening) wait(prefix string) string {
 	l.tb.Helper()
-	late := time.After(10 * time.Second)
+	late := time.After(testPatience)
 	for {
 		select {
 		case line, ok := <-l.lines:
@@ -72,7 +72,7 @@ func (l *listening) wait(prefix string) string {
 // ended waits for the end of the stream.
 func (l *listening) ended() {
 	l.tb.Helper()
-	late := time.After(10 * time.Second)
+	late := time.After(testPatience)
 	for {
 		select {
 		case _, ok := <-l.lines:
@@ -87,7 +87,7 @@ func (l *listening) ended() {
 
 func eventually(tb testing.TB, what func() bool) {
 	tb.Helper()
-	for range 1000 {
+	for end := time.Now().Add(testPatience); time.Now().Before(end); {
 		if what() {
 			return
 		}
@@ -142,7 +142,7 @@ func TestClientKeepsItsSessionWhenStreamsBreak(t *testing.T) {
 	defer cs.Close()
 	select {
 	case <-tr.listening:
-	case <-time.After(20 * time.Second):
+	case <-time.After(testPatience):
 		t.Error("the client does not listen any more")
 	}
 	if got := call(t, cs, "echo", "still here"); got != "still here" {

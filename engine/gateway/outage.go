@@ -18,40 +18,46 @@ type outages struct {
 
 	mu    sync.Mutex
 	row   int       // failures since the last answer
-	told  bool      // and not taken back
+	away  bool      // there were enough of them
+	told  bool      // the log knows
 	since time.Time // the first of the row
 	last  time.Time // of the last warning
 
 	odd time.Time // when initialize was last answered as by no MCP endpoint; guarded by mu
 }
 
-// failed reports whether a failure is to be told. One connection that broke may just have been closed for its age:
-// unless nothing was sent at all, it takes a second failure.
-func (o *outages) failed(now time.Time, unsent bool) bool {
+// failed reports whether the upstream is taken for unreachable from now on, and whether that is to be told. One connection
+// that broke may just have been closed for its age: unless nothing was sent at all, it takes a second failure.
+func (o *outages) failed(now time.Time, unsent bool) (turned, tell bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.trouble.Store(true)
 	if o.row++; o.row == 1 {
 		o.since = now
 	}
-	if o.told || !unsent && o.row < 2 || !o.last.IsZero() && now.Sub(o.last) < tellGap {
-		return false
+	if !unsent && o.row < 2 {
+		return false, false
+	}
+	turned, o.away = !o.away, true
+	if o.told || !o.last.IsZero() && now.Sub(o.last) < tellGap {
+		return turned, false
 	}
 	o.told, o.last = true, now
-	return true
+	return turned, true
 }
 
-// answered reports whether its being back is to be told, and how long it was away.
-func (o *outages) answered(now time.Time) (away time.Duration, tell bool) {
+// answered reports whether the upstream was taken for unreachable, and whether its being back is to be told, and how long
+// it was away.
+func (o *outages) answered(now time.Time) (away time.Duration, turned, tell bool) {
 	if !o.trouble.Load() {
-		return 0, false
+		return 0, false, false
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	away, tell = now.Sub(o.since), o.told
-	o.row, o.told = 0, false
+	away, turned, tell = now.Sub(o.since), o.away, o.told
+	o.row, o.away, o.told = 0, false, false
 	o.trouble.Store(false)
-	return away, tell
+	return away, turned, tell
 }
 
 // strange reports whether it is to be told that this is no MCP endpoint.
@@ -75,7 +81,14 @@ func (w *Waker) where() string {
 
 // tellFailed tells of an upstream that gave no answer. A child process is one session's affair.
 func (w *Waker) tellFailed(err error, unsent bool) {
-	if w.o.Upstream.Shared() && w.outages.failed(time.Now(), unsent) {
+	if !w.o.Upstream.Shared() {
+		return
+	}
+	turned, tell := w.outages.failed(time.Now(), unsent)
+	if turned {
+		w.o.Observer.UpstreamReachable(false)
+	}
+	if tell {
 		w.o.Logger.Warn().Str("upstream", w.where()).Err(err).Msg("the upstream cannot be reached; requests wait for it")
 	}
 }
@@ -86,7 +99,11 @@ func (w *Waker) tellAnswered(status int) {
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return
 	}
-	if away, tell := w.outages.answered(time.Now()); tell {
+	away, turned, tell := w.outages.answered(time.Now())
+	if turned {
+		w.o.Observer.UpstreamReachable(true)
+	}
+	if tell {
 		w.o.Logger.Info().Str("upstream", w.where()).Dur("away_ms", away).Msg("the upstream answers again")
 	}
 }

@@ -10,22 +10,21 @@ func TestOutages(t *testing.T) {
 	t.Parallel()
 	var o outages
 	now := time.Unix(1000, 0)
-	if o.failed(now, false) {
-		t.Error("one broken connection is told")
+	failed := func(after time.Duration, unsent, turned, told bool) {
+		t.Helper()
+		if turns, tells := o.failed(now.Add(after), unsent); turns != turned || tells != told {
+			t.Errorf("after %v: turned %v, told %v", after, turns, tells)
+		}
 	}
-	if _, tell := o.answered(now); tell {
+	failed(0, false, false, false) // one broken connection
+	if _, turned, tell := o.answered(now); turned || tell {
 		t.Error("back from nothing")
 	}
-	if !o.failed(now, true) || o.failed(now.Add(time.Hour), true) {
-		t.Error("one outage is told once")
+	failed(0, true, true, true)
+	failed(time.Hour, true, false, false)
+	if away, turned, tell := o.answered(now.Add(time.Second)); !turned || !tell || away != time.Second {
+		t.Errorf("back: %v %v %v", turned, tell, away)
 	}
-	if away, tell := o.answered(now.Add(time.Second)); !tell || away != time.Second {
-		t.Errorf("back: %v %v", tell, away)
-	}
-	if o.failed(now.Add(2*time.Second), true) {
-		t.Error("told again too soon")
-	}
-	if !o.failed(now.Add(tellGap), false) {
-		t.Error("an outage that goes on is told in the end")
-	}
+	failed(2*time.Second, true, true, false) // too soon for the log
+	failed(tellGap, false, false, true)      // an outage that goes on is told in the end
 }

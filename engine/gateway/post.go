@@ -16,7 +16,7 @@ import (
 
 // post serves JSON-RPC messages.
 func (g *Gateway) post(w http.ResponseWriter, r *http.Request) {
-	a := &answer{ResponseWriter: w}
+	a := &answer{ResponseWriter: w, observer: g.o.Observer}
 	defer a.written()
 	if p := acceptable(r); p != nil {
 		p.write(a, nil)
@@ -25,7 +25,7 @@ func (g *Gateway) post(w http.ResponseWriter, r *http.Request) {
 	buf := g.o.Waker.buffers.get()
 	defer g.o.Waker.buffers.put(buf)
 	if p := g.read(buf, a, r); p != nil {
-		p.write(a, nil)
+		a.deny(p, nil)
 		return
 	}
 	var body payload
@@ -59,7 +59,7 @@ func acceptable(r *http.Request) *problem {
 // read reads the whole body: nothing is forwarded before, so that the request can be repeated.
 func (g *Gateway) read(buf *bytes.Buffer, a *answer, r *http.Request) *problem {
 	tooLarge := refuse(http.StatusRequestEntityTooLarge, codeTransport,
-		"Payload Too Large: the body exceeds "+strconv.FormatInt(g.o.MaxBody, 10)+" bytes")
+		"Payload Too Large: the body exceeds "+strconv.FormatInt(g.o.MaxBody, 10)+" bytes").because(DeniedSize)
 	if r.ContentLength > g.o.MaxBody {
 		a.Header().Set("Connection", "close")
 		return tooLarge
@@ -80,7 +80,7 @@ func (g *Gateway) read(buf *bytes.Buffer, a *answer, r *http.Request) *problem {
 		return tooLarge
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		a.Header().Set("Connection", "close")
-		return refuse(http.StatusRequestTimeout, codeTransport, "Request Timeout: the body took too long")
+		return refuse(http.StatusRequestTimeout, codeTransport, "Request Timeout: the body took too long").because(DeniedTime)
 	case err != nil:
 		return refuse(http.StatusBadRequest, codeTransport, "Bad Request: the body could not be read")
 	}
@@ -166,7 +166,7 @@ func journalCalls(lease *engine.Lease, a *answer) func() {
 func (g *Gateway) initialize(a *answer, r *http.Request, init *message) {
 	ctx := r.Context()
 	if len(init.params) > maxInitialize {
-		a.fail(ctx, &problem{status: http.StatusBadRequest, rpcError: rpcError{
+		a.fail(ctx, &problem{status: http.StatusBadRequest, why: DeniedSize, rpcError: rpcError{
 			Code: codeInvalidParams, Message: "The parameters of initialize exceed " + strconv.Itoa(maxInitialize) + " bytes",
 		}}, &g.o.Logger)
 		return
@@ -255,7 +255,7 @@ func (w *Waker) create(ctx context.Context, r *http.Request, s *engine.Session, 
 		}
 		if !errors.Is(err, errDown) && !errors.Is(err, errBroken) || !wait.pause(ctx) {
 			_ = conn.Close() // nothing to save
-			return nil, engine.Opened{}, err
+			return nil, engine.Opened{}, before(err)
 		}
 	}
 }

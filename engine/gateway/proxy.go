@@ -92,6 +92,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if e := p.tooMany(a.payload); e != nil {
+		p.w.o.Observer.RequestDenied(DeniedSubscriptions)
 		a.verdicts.settle(journal.OutcomeRefused)
 		a.definite(e)
 		return

@@ -66,6 +66,7 @@ func (s *relay) pump(body io.ReadCloser) error {
 		if err != nil {
 			return err
 		}
+		s.p.w.health.heard()
 		if err := s.pass(ev); err != nil {
 			return err
 		}

@@ -55,6 +55,7 @@ type problem struct {
 	retryAfter int    // seconds; zero = not said
 	challenge  string // of WWW-Authenticate; empty = none
 	header     http.Header
+	why        Denial // empty: nothing to count
 	rpcError
 }
 
@@ -62,6 +63,12 @@ func (p *problem) Error() string { return p.Message }
 
 func refuse(status, code int, text string) *problem {
 	return &problem{status: status, rpcError: rpcError{Code: code, Message: text}}
+}
+
+// because says why, for the observer.
+func (p *problem) because(why Denial) *problem {
+	p.why = why
+	return p
 }
 
 // write answers with p; id is the raw ID of the request that it concerns, nil when it concerns the transport.

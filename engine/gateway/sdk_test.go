@@ -102,7 +102,7 @@ func (w *watched) gone() {
 // expect waits for what must come, whatever else does.
 func expect(t *testing.T, heard <-chan string, want string) {
 	t.Helper()
-	late := time.After(20 * time.Second)
+	late := time.After(testPatience)
 	for {
 		select {
 		case got := <-heard:

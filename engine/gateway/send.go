@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Why an upstream gave no answer.
@@ -30,15 +31,23 @@ type outgoing struct {
 	session     string // the upstream's session ID
 	protocol    string // its version; older ones than 2025-06-18 have a header only if the client sent it
 	lastEventID string
+
+	// patience is how long a shared upstream may be silent while the answer does not begin; at least WakerOptions.QuickWait.
+	patience time.Duration
 }
 
 // send sends a request and returns the answer's head. The error is errDown or errBroken, or ctx's cause.
 func (w *Waker) send(ctx context.Context, conn Conn, o outgoing) (*http.Response, error) {
+	return w.roundTrip(ctx, conn, o.request(), &o)
+}
+
+// request returns the request as it goes out.
+func (o *outgoing) request() *http.Request {
 	header := outbound(o.who.header)
-	r := (&http.Request{
+	r := &http.Request{
 		Method: o.method, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Host: "localhost",
 		RemoteAddr: o.who.remote,
-	}).WithContext(ctx)
+	}
 	if o.session != "" {
 		header[headerSession] = []string{o.session}
 	}
@@ -49,32 +58,33 @@ func (w *Waker) send(ctx context.Context, conn Conn, o outgoing) (*http.Response
 	case http.MethodPost:
 		header["Accept"] = []string{typeJSON + ", " + typeSSE}
 		header["Content-Type"] = []string{typeJSON}
-		r.ContentLength = int64(len(o.body))
-		r.Body = io.NopCloser(bytes.NewReader(o.body))
-		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(o.body)), nil }
+		body := o.body
+		r.ContentLength = int64(len(body))
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	case http.MethodGet:
 		header["Accept"] = []string{typeSSE}
 		if o.lastEventID != "" {
 			header[headerLastEventID] = []string{o.lastEventID}
 		}
 	}
-	return w.roundTrip(conn, r)
+	return r
 }
 
 // roundTrip sends r once the meter lets it. A GET is a stream, for which tributary.open has asked.
-func (w *Waker) roundTrip(conn Conn, r *http.Request) (*http.Response, error) {
-	ctx, leave := r.Context(), func() {}
+func (w *Waker) roundTrip(ctx context.Context, conn Conn, r *http.Request, o *outgoing) (*http.Response, error) {
+	leave := func() {}
 	if r.Method != http.MethodGet {
 		var err error
 		if leave, err = w.meter.enter(ctx); err != nil {
 			return nil, err
 		}
 	}
-	resp, err := conn.RoundTrip(r)
+	resp, err := w.watched(ctx, conn, r, o)
 	if err != nil {
 		leave()
 		if ctx.Err() == nil {
-			w.tellFailed(err, errors.Is(err, ErrNotSent))
+			w.tellFailed(err, errors.Is(err, ErrNotSent) || errors.Is(err, errMute))
 		}
 		return nil, w.broken(ctx, err)
 	}

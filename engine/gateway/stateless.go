@@ -98,6 +98,7 @@ func (w *Waker) passStateless(ctx context.Context, a *answer, r *http.Request, c
 	}
 	resp, err := w.send(ctx, conn, outgoing{
 		method: http.MethodPost, who: callerOf(r), body: a.payload.body, protocol: r.Header.Get(headerVersion),
+		patience: w.patience(a.payload),
 	})
 	if err != nil {
 		return err

@@ -297,7 +297,7 @@ func TestStatelessListen(t *testing.T) {
 	for _, c := range []chan struct{}{acknowledged, alive} {
 		select {
 		case <-c:
-		case <-time.After(20 * time.Second):
+		case <-time.After(testPatience):
 			t.Fatal("no event")
 		}
 	}

@@ -61,7 +61,7 @@ func gone(tb testing.TB, pids ...string) {
 
 func fell(tb testing.TB, cs *mcp.ClientSession, tool, text string) string {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(tb.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(tb.Context(), testPatience)
 	defer cancel()
 	res, err := cs.CallTool(ctx, &mcp.CallToolParams{Name: tool, Arguments: say{text}})
 	if err == nil {

@@ -1,7 +1,6 @@
 package gateway_test
 
 import (
-	"bytes"
 	"net/http"
 	"os"
 	"strconv"
@@ -77,14 +76,14 @@ func TestStdioCount(t *testing.T) {
 // A command that never gets anywhere costs its client a bounded time, and the machine few starts.
 func TestStdioHopeless(t *testing.T) {
 	for name, c := range map[string]stdio.Options{
-		"mute": {StartTimeout: 100 * time.Millisecond}, "short": {},
+		"mute": {StartTimeout: 300 * time.Millisecond}, "short": {},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var log bytes.Buffer
-			c.Logger = zerolog.New(zerolog.SyncWriter(&log))
+			var log lines
+			c.Logger = zerolog.New(&log)
 			s := newSite(t)
 			up := stdioUpstream(t, c, name)
-			r := s.boot(up, setup{waker: func(o *gateway.WakerOptions) { o.UpstreamWait = 700 * time.Millisecond }})
+			r := s.boot(up, setup{waker: func(o *gateway.WakerOptions) { o.UpstreamWait = time.Second }})
 			got := s.raw("POST", initialize, post()...)
 			if got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" {
 				t.Errorf("%d %s", got.status, got.body)

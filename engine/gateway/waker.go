@@ -30,6 +30,14 @@ type WakerOptions struct {
 	// UpstreamWait is how long a request waits for an upstream that is down; 0 = 30 s.
 	UpstreamWait time.Duration
 
+	// AnswerWait is how long the upstream may be silent while a call waits for the beginning of its answer; 0 = 5 min. An
+	// upstream that answers anything at all, a ping for instance, is not silent.
+	AnswerWait time.Duration
+
+	// QuickWait is the same for requests that no server needs long for, as initialize and tools/list; 0 = 30 s. An upstream
+	// that is silent for a third of it is pinged (after 10 s at most), and told as an outage if that is not answered.
+	QuickWait time.Duration
+
 	// EventKey authenticates the IDs of server-sent events: 16 bytes or more, the same on every replica and
 	// after every restart. Empty = random, so that after a restart clients cannot resume a stream.
 	EventKey []byte
@@ -40,6 +48,8 @@ type WakerOptions struct {
 	// MaxEvent bounds one server-sent event or one JSON answer to initialize, in bytes; 0 = 64 MiB.
 	MaxEvent int
 
+	Observer Observer // nil = nobody
+
 	Logger zerolog.Logger
 }
 
@@ -47,11 +57,20 @@ func (o *WakerOptions) complete() error {
 	if o.Upstream == nil {
 		return errors.New("waker options: Upstream must be set")
 	}
-	if o.UpstreamWait < 0 || o.Keepalive < 0 || o.MaxEvent < 0 {
+	if o.UpstreamWait < 0 || o.AnswerWait < 0 || o.QuickWait < 0 || o.Keepalive < 0 || o.MaxEvent < 0 {
 		return errors.New("waker options: a limit is negative")
 	}
 	if o.UpstreamWait == 0 {
 		o.UpstreamWait = 30 * time.Second
+	}
+	if o.AnswerWait == 0 {
+		o.AnswerWait = 5 * time.Minute
+	}
+	if o.QuickWait == 0 {
+		o.QuickWait = 30 * time.Second
+	}
+	if o.Observer == nil {
+		o.Observer = nobodyHears{}
 	}
 	if o.Keepalive == 0 {
 		o.Keepalive = 25 * time.Second

@@ -34,6 +34,9 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+// testPatience bounds what a test waits for: far longer than it takes, however busy the machine is.
+const testPatience = 2 * time.Minute
+
 // site is what outlives a gateway: its journal, its keys and its address.
 type site struct {
 	tb      testing.TB
@@ -88,7 +91,7 @@ func (s *site) boot(up gateway.Upstream, mods ...setup) *replica {
 	})
 	must(s.tb, err)
 	key := s.ring.Name("event-ids")
-	wo := gateway.WakerOptions{Upstream: up, Replica: "a", EventKey: key[:], Logger: s.log, UpstreamWait: 10 * time.Second}
+	wo := gateway.WakerOptions{Upstream: up, Replica: "a", EventKey: key[:], Logger: s.log, UpstreamWait: 30 * time.Second}
 	for _, m := range mods {
 		if m.waker != nil {
 			m.waker(&wo)
@@ -271,7 +274,7 @@ func (s *site) raw(method, body string, header ...string) reply {
 
 func rawTo(tb testing.TB, url, method, body string, header ...string) reply {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(tb.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(tb.Context(), testPatience)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	must(tb, err)
@@ -449,7 +452,7 @@ func echo(_ context.Context, _ *mcp.CallToolRequest, in say) (*mcp.CallToolResul
 // call calls a tool and returns its text.
 func call(tb testing.TB, cs *mcp.ClientSession, tool, text string) string {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(tb.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(tb.Context(), testPatience)
 	defer cancel()
 	res, err := cs.CallTool(ctx, &mcp.CallToolParams{Name: tool, Arguments: say{text}})
 	if err != nil {
@@ -474,7 +477,7 @@ func nopBody(s string) io.ReadCloser { return io.NopCloser(strings.NewReader(s))
 
 // stream posts and hands on the lines of the answer as they come, until it ends or breaks.
 func (s *site) stream(body, id string, line func(string), header ...string) {
-	ctx, cancel := context.WithTimeout(s.tb.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(s.tb.Context(), testPatience)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, "POST", s.door.url(), strings.NewReader(body))
 	if err != nil {

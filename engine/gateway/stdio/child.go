@@ -13,9 +13,11 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// afterDeath is how long what a dead child has left in its pipes is read, and how long a child may live that has
-// closed its stdout.
+// afterDeath is how long a child may live that has closed its stdout.
 const afterDeath = 500 * time.Millisecond
+
+// leftovers is how long what a dead child has left in its pipes is read, if somebody who has left its group keeps them open.
+const leftovers = 3 * time.Second
 
 var errTooLong = errors.New("a message is larger than the gateway carries")
 
@@ -103,7 +105,7 @@ func (c *child) watch(s *spec) {
 	c.group.end()
 	close(c.exited)
 	// Somebody who has left the group may hold the pipes open.
-	until := time.Now().Add(afterDeath)
+	until := time.Now().Add(leftovers)
 	_ = errors.Join(c.stdout.SetReadDeadline(until), c.stderr.SetReadDeadline(until))
 	reading.Wait()
 	c.closePipes()

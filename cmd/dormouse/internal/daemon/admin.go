@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/control"
+	"github.com/dormouse-mcp/dormouse/engine/gateway"
 )
 
 // adminToken reads the token that /internal/ wants, or makes one in the data folder.
@@ -48,7 +49,7 @@ func (d *daemon) admin() http.Handler {
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, "dormouse admin: /metrics, and with the bearer token of admin.token: GET /internal/sessions, POST /internal/export-sessions, POST /internal/restore-sessions\n")
 	})
-	return mux
+	return gateway.KeepPagesOut(d.c.AllowedHosts, mux)
 }
 
 // withToken lets only requests with the bearer token through.

@@ -55,9 +55,10 @@ type Config struct {
 	Listen      string // host:port of the clients' listener
 	AdminListen string // of the operator's; empty = none
 
-	Upstream             string // URL of a streamable-HTTP MCP server; empty = the built-in n8n tools
-	UpstreamTokenFile    string // bearer token for it; empty = none
-	ForwardAuthorization bool   // pass the client's Authorization on although it was checked here
+	Upstream             string        // URL of a streamable-HTTP MCP server; empty = the built-in n8n tools
+	UpstreamTokenFile    string        // bearer token for it; empty = none
+	AnswerWait           time.Duration // how long it may be silent while a call waits; 0 = the gateway's default
+	ForwardAuthorization bool          // pass the client's Authorization on although it was checked here
 	URLPolicy            n8n.Policy
 
 	Children stdio.Options // of an upstream that is a child process for each session; without a Command: none

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/dormouse-mcp/dormouse/engine/gateway"
 )
 
 // servers are the daemon's HTTP servers, each on its listener.
@@ -60,14 +62,14 @@ func (d *daemon) public() http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+	mux.Handle("GET /readyz", gateway.KeepPagesOut(d.c.AllowedHosts, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		x := d.readiness()
 		status := http.StatusServiceUnavailable
 		if x.State == phaseReady && (x.Replica == nil || !x.Replica.CutOff) {
 			status = http.StatusOK
 		}
 		writeJSON(w, status, x)
-	})
+	})))
 	mux.Handle("/mcp", d.phase)
 	d.metadata(mux)
 	return mux

@@ -109,7 +109,9 @@ func (d *daemon) wire() error {
 	a, err := durable.Assemble(durable.Parts{
 		Replica: d.c.Replica, Appender: d.store.Committer, Table: d.store.Follower, Vault: d.store.Vault, Name: name,
 	}, durable.Wiring{
-		Waker: gateway.WakerOptions{Upstream: d.upstream, Replicas: d.directory, Logger: d.log},
+		Waker: gateway.WakerOptions{
+			Upstream: d.upstream, Replicas: d.directory, AnswerWait: d.c.AnswerWait, Observer: d.metrics, Logger: d.log,
+		},
 		Engine: engine.Options{
 			SessionTimeout: d.c.SessionTimeout, MaxSessions: d.c.MaxSessions, MaxPerTenant: d.c.MaxPerTenant, MaxPerPrincipal: d.c.MaxPerPrincipal, MaxLive: d.c.MaxLive,
 			HibernateAfter: d.c.HibernateAfter, Logger: d.log, Observer: d.metrics,
@@ -117,9 +119,12 @@ func (d *daemon) wire() error {
 		},
 		Gateway: gateway.Options{
 			Identify: d.identifier().Identify, AllowedOrigins: d.c.AllowedOrigins, AllowedHosts: d.c.AllowedHosts,
-			Limits: d.c.Limits, Peers: d.peers, Logger: d.log,
+			Limits: d.c.Limits, Peers: d.peers, Observer: d.metrics, Logger: d.log,
 		},
 	})
+	if d.upstream.Shared() {
+		d.metrics.WatchUpstream()
+	}
 	d.waker, d.engine, d.gateway = a.Waker, a.Engine, a.Gateway // shutdown ends what there is
 	if err == nil {
 		d.listening.Store(d.waker)

@@ -14,11 +14,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/dormouse-mcp/dormouse/engine"
+	"github.com/dormouse-mcp/dormouse/engine/gateway"
 	"github.com/dormouse-mcp/dormouse/journal"
 	"github.com/dormouse-mcp/dormouse/journal/commit"
 )
 
-// Metrics implements engine.Observer and commit.Observer. Safe for concurrent use.
+// Metrics implements engine.Observer, commit.Observer and gateway.Observer. Safe for concurrent use.
 type Metrics struct {
 	registry *prometheus.Registry
 
@@ -34,11 +35,17 @@ type Metrics struct {
 	exports, restores                         sync.Once // the first registers them
 
 	snapshots snapshots
+
+	denied   *prometheus.CounterVec
+	upstream prometheus.Gauge
+	outages  prometheus.Counter
 }
 
 var (
 	_ engine.Observer = (*Metrics)(nil)
 	_ commit.Observer = (*Metrics)(nil)
+
+	_ gateway.Observer = (*Metrics)(nil)
 )
 
 // New returns metrics in a registry of their own.
@@ -68,6 +75,7 @@ func New(version string) *Metrics {
 	}
 	m.reachable.Set(1)
 	m.snapshots = newSnapshots(r)
+	m.newDoor()
 	for _, why := range []string{"superseded", "lost"} {
 		m.dropped.WithLabelValues(why)
 	}

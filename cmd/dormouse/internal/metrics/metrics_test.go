@@ -11,6 +11,7 @@ import (
 
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/metrics"
 	"github.com/dormouse-mcp/dormouse/engine"
+	"github.com/dormouse-mcp/dormouse/engine/gateway"
 	"github.com/dormouse-mcp/dormouse/journal"
 	"github.com/dormouse-mcp/dormouse/replay"
 )
@@ -59,6 +60,10 @@ func TestMetrics(t *testing.T) {
 	m.AttemptFailed(errors.New("no"))
 	m.AccessesDropped(3, 1)
 	m.ReachableChanged(false)
+	m.RequestDenied(gateway.DeniedTenantRate)
+	m.WatchUpstream()
+	m.UpstreamReachable(true)
+	m.UpstreamReachable(false)
 	m.Exported(5, 2048)
 	m.Restored(engine.RestoreResult{Restored: 3, Skipped: engine.Skipped{Ended: 1}})
 	after := scrape(t, m)
@@ -70,6 +75,8 @@ func TestMetrics(t *testing.T) {
 		`dormouse_wakes_total{result="ok"} 1`, `dormouse_wakes_total{result="failed"} 1`, "dormouse_hibernations_total 1",
 		"dormouse_session_limit_reached_total 1", "dormouse_batch_events_total 100", `dormouse_accesses_dropped_total{why="lost"} 1`,
 		"dormouse_journal_reachable 0", `dormouse_events_accepted_total{kind="created"} 5`, `dormouse_events_refused_total{reason="ended"} 1`,
+		`dormouse_requests_denied_total{reason="tenant-rate"} 1`, `dormouse_requests_denied_total{reason="principal-rate"} 0`,
+		"dormouse_upstream_reachable 0", "dormouse_upstream_outages_total 1",
 		"dormouse_folded_sequence 77", "dormouse_restore_seconds 0.25", `version="1.2.3"`,
 	} {
 		if !strings.Contains(after, want) {
