@@ -89,8 +89,9 @@ func (g *Gateway) forward(ctx context.Context, a *answer, r *http.Request, owner
 	}
 	resp, err := g.o.Peers.RoundTrip(req)
 	if err != nil {
-		if errors.Is(err, syscall.ECONNREFUSED) {
-			dir.Refused(owner, to.Boot)
+		if errors.Is(err, syscall.ECONNREFUSED) && dir.Refused(ctx, owner, to.Boot) {
+			a.moved = true // to here, perhaps: there is nothing to wait for
+			return nil
 		}
 		return g.unforwarded(ctx, a, r, fmt.Errorf("replica %s: %w", owner, err))
 	}
@@ -157,10 +158,7 @@ func (g *Gateway) unforwarded(ctx context.Context, a *answer, r *http.Request, e
 	if unsent(err) || stranger(err) {
 		g.o.Logger.Debug().Err(err).Msg("a replica cannot be reached")
 		a.moved = true
-		switch {
-		case errors.Is(err, syscall.ECONNREFUSED): // it is noted as gone: there is nothing to wait for
-			return nil
-		case !stranger(err):
+		if !stranger(err) {
 			return sleep(ctx, jitter(brokenPause))
 		}
 		return sleep(ctx, routePause/2+jitter(routePause))

@@ -24,6 +24,7 @@ type party struct {
 	mu    sync.Mutex
 	ears  map[int]func([]byte)
 	next  int
+	names map[string]bool   // who answers
 	doors map[string]string // host:port of each replica's listener for the others, by name
 }
 
@@ -50,6 +51,28 @@ func (p *party) Hear(fn func([]byte)) (func(), error) {
 		defer p.mu.Unlock()
 		delete(p.ears, n)
 	}, nil
+}
+
+// Answer has calls to name answered.
+func (p *party) Answer(name string) (func(), error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.names == nil {
+		p.names = map[string]bool{}
+	}
+	p.names[name] = true
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.names, name)
+	}, nil
+}
+
+// Call reports whether somebody answers to name.
+func (p *party) Call(_ context.Context, name string) (bool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.names[name], nil
 }
 
 // RoundTrip sends a request to the replica that its host names.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -34,18 +35,27 @@ type Directory struct {
 	since   time.Time // since when such questions were answered without a gap
 	cut     bool      // Fenced was called since then
 	leaving bool
-	changed chan struct{} // closed, and replaced, at each message
-	double  string        // the run of another replica of this one's name
-	doubled time.Time     // when it was heard first
+	at      time.Duration      // of the last message of its own
+	changed chan struct{}      // closed, and replaced, at each message
+	echoes  map[string]heardAt // by run
+	double  string             // the run of another replica of this one's name
+	doubled time.Time          // when it was heard first
 }
 
 // peer is another replica as it was heard of last.
 type peer struct {
 	message
-	heard   time.Time
-	gone    bool // this run of it is over
-	refused time.Time
+	heard   time.Time     // when it was known to be there; zero = others said that it has left
+	noted   time.Time     // when it was heard, or had left
+	gone    bool          // this run of it has left
+	dead    time.Time     // when its process was found to be gone; zero = it was not
+	inquest chan struct{} // closed when it is known whether its process is gone; nil = nobody asks
 }
+
+// over reports whether p's run serves nothing any more.
+func (p *peer) over() bool { return p.gone || p.isDead() }
+
+func (p *peer) isDead() bool { return !p.dead.IsZero() && !p.dead.Before(p.heard) }
 
 // Start makes this replica known and listens for others. ctx bounds the first question to the stream alone. Close must
 // be called.
@@ -59,12 +69,18 @@ func Start(ctx context.Context, o Options) (*Directory, error) {
 	}
 	d := &Directory{
 		o: o, started: time.Now(), proven: began, since: began, now: make(chan struct{}, 1),
-		peers: make(map[journal.ReplicaID]*peer), changed: make(chan struct{}),
+		peers: make(map[journal.ReplicaID]*peer), echoes: make(map[string]heardAt), changed: make(chan struct{}),
 	}
-	var err error
-	if d.unhear, err = o.Wire.Hear(d.hear); err != nil {
+	silence, err := o.Wire.Answer(o.Boot)
+	if err != nil {
 		return nil, fmt.Errorf("replicas: %w", err)
 	}
+	unhear, err := o.Wire.Hear(d.hear)
+	if err != nil {
+		silence()
+		return nil, fmt.Errorf("replicas: %w", err)
+	}
+	d.unhear = func() { unhear(); silence() }
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	d.stop = cancel
 	d.tell(true)
@@ -144,6 +160,7 @@ func (d *Directory) Proven() time.Time {
 func (d *Directory) prove(ctx context.Context) {
 	tick := time.NewTicker(d.o.every())
 	defer tick.Stop()
+	stuck := time.Now() // when Stuck was called, or need not be
 	for {
 		began := time.Now()
 		asked, cancel := context.WithTimeout(ctx, d.o.gap())
@@ -158,6 +175,11 @@ func (d *Directory) prove(ctx context.Context) {
 			d.wake()
 			d.mu.Unlock()
 			d.tell(false)
+			stuck = began
+		}
+		if time.Since(stuck) > d.o.Fence && ctx.Err() == nil {
+			d.o.Stuck()
+			stuck = time.Now()
 		}
 		select {
 		case <-ctx.Done():
@@ -194,9 +216,12 @@ func (d *Directory) watch(ctx context.Context) {
 func (d *Directory) tell(asks bool) {
 	seq, events := d.o.Folded()
 	d.mu.Lock()
+	d.forget()
+	d.at = max(d.at+1, time.Since(d.started))
 	m := message{
 		Replica: d.o.Self, Boot: d.o.Boot, Started: d.started, Version: d.o.Version, Kinds: journal.LastKind, URL: d.o.URL,
 		Leaving: d.leaving, Asks: asks, Seq: seq, Events: events, Left: d.left(),
+		At: d.at, Echoes: d.listEchoes(),
 	}
 	d.mu.Unlock()
 	data, err := m.encode(d.o.Key)
@@ -208,14 +233,34 @@ func (d *Directory) tell(asks bool) {
 	}
 }
 
-// maxLeft bounds how many leavers a message names.
-const maxLeft = 32
+// remembered is for how long a replica is known after its last word. What belonged to one that is forgotten is taken over
+// as from one that is silent.
+const remembered = 24 * time.Hour
+
+// forget lets go of whom nobody asks for any more. d.mu is held.
+func (d *Directory) forget() {
+	maps.DeleteFunc(d.peers, func(_ journal.ReplicaID, p *peer) bool { return time.Since(p.noted) > remembered })
+	maps.DeleteFunc(d.echoes, func(_ string, h heardAt) bool { return time.Since(h.when) > 2*d.o.Fence })
+}
+
+// maxListed bounds how many leavers, and how many echoes, are in a message.
+const maxListed = 64
 
 // left lists who is known to have left. d.mu is held.
 func (d *Directory) left() (list []leaver) {
 	for name, p := range d.peers {
-		if p.gone && len(list) < maxLeft && time.Since(p.heard) < time.Hour {
-			list = append(list, leaver{name, p.Boot})
+		if p.gone && len(list) < maxListed {
+			list = append(list, leaver{name, p.Boot, time.Since(p.noted)})
+		}
+	}
+	return list
+}
+
+// listEchoes lists what to echo. d.mu is held.
+func (d *Directory) listEchoes() (list []echo) {
+	for boot, h := range d.echoes {
+		if len(list) < maxListed {
+			list = append(list, echo{boot, h.at})
 		}
 	}
 	return list

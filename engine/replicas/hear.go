@@ -14,48 +14,89 @@ func (d *Directory) hear(data []byte) {
 		d.o.Logger.Warn().Err(err).Msg("replicas: a message was ignored")
 		return
 	}
-	if m.Replica == d.o.Self {
-		if m.Boot != d.o.Boot {
-			d.namesake(&m)
-		}
+	if m.Boot == d.o.Boot {
 		return
 	}
-	d.note(&m)
-	if m.Asks {
+	fresh, waits := d.echoed(&m)
+	if m.Replica != d.o.Self {
+		d.note(&m, fresh)
+	} else if fresh {
+		d.namesake(&m)
+	}
+	if m.Asks || waits {
 		d.ask()
 	}
 }
 
-func (d *Directory) note(m *message) {
+// heardAt is the newest message of a run.
+type heardAt struct {
+	at   time.Duration
+	when time.Time
+}
+
+// echoed remembers what to echo to the run that sent m, and reports whether m is fresh: whether it proves that the run
+// was there a moment ago, because it names a message that this replica had sent no longer ago than the fence. An old one
+// that somebody kept and sends again does not. waits: that run, or this one, needs another message to prove as much.
+func (d *Directory) echoed(m *message) (fresh, waits bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	p := d.peers[m.Replica]
-	fresh := p == nil || p.Boot != m.Boot
-	if fresh && p != nil && m.Started.Before(p.Started) {
-		return // a late word from a run before
+	before, known := d.echoes[m.Boot]
+	if known && m.At <= before.at {
+		return false, false
 	}
-	if fresh {
-		p = &peer{}
-		d.peers[m.Replica] = p
+	now := time.Now()
+	d.echoes[m.Boot] = heardAt{m.At, now}
+	for _, e := range m.Echoes {
+		fresh = fresh || e.Boot == d.o.Boot && now.Sub(d.started)-e.At <= d.o.Fence
+	}
+	return fresh, !fresh || !known || now.Sub(before.when) > d.o.silence()
+}
+
+// note takes note of what another replica says. Of a run that it knows it believes what only grows whenever it was said,
+// and all else only if it was said a moment ago.
+func (d *Directory) note(m *message, fresh bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	defer d.wake()
+	now := time.Now()
+	p := d.peers[m.Replica]
+	if fresh && (p == nil || p.Boot != m.Boot && d.succeeds(p, m)) {
 		d.o.Logger.Info().Str("replica", string(m.Replica)).Str("url", m.URL).Str("version", m.Version).Msg("another replica is there")
+		p = &peer{}
+		p.Boot = m.Boot
+		d.peers[m.Replica] = p
+	}
+	if p == nil || p.Boot != m.Boot {
+		return // a late word from a run before, or a first one that nothing proves yet
 	}
 	if m.Leaving && !p.gone {
 		d.o.Logger.Info().Str("replica", string(m.Replica)).Msg("a replica leaves")
+		p.gone, p.noted = true, now
 	}
-	p.message, p.heard, p.gone = *m, time.Now(), p.gone || m.Leaving
-	for _, l := range m.Left {
-		d.noteLeft(l)
+	if m.At > p.At {
+		p.message = *m
 	}
-	d.wake()
+	if fresh {
+		p.heard, p.noted = now, now
+		for _, l := range m.Left {
+			d.noteLeft(l)
+		}
+	}
+}
+
+// succeeds reports whether m is of a run after p's: one that was started later, by the clocks of their machines, or that is
+// there while p's is not heard any more. d.mu is held.
+func (d *Directory) succeeds(p *peer, m *message) bool {
+	return !m.Started.Before(p.Started) || p.over() || time.Since(p.heard) > d.o.silence()
 }
 
 // noteLeft takes another's word for who has left. d.mu is held.
 func (d *Directory) noteLeft(l leaver) {
 	p := d.peers[l.Replica]
 	switch {
-	case l.Replica == d.o.Self:
+	case l.Replica == d.o.Self || l.Ago > remembered:
 	case p == nil:
-		d.peers[l.Replica] = &peer{message: message{Replica: l.Replica, Boot: l.Boot}, heard: time.Now(), gone: true}
+		d.peers[l.Replica] = &peer{message: message{Replica: l.Replica, Boot: l.Boot}, noted: time.Now().Add(-max(l.Ago, 0)), gone: true}
 	case p.Boot == l.Boot:
 		p.gone = true
 	}
@@ -120,13 +161,13 @@ func (d *Directory) Peers() (list []Peer) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for name, p := range d.peers {
-		age := time.Since(p.heard)
+		age := time.Since(p.noted)
 		if age > time.Hour {
 			continue
 		}
 		x := Peer{Name: name, Version: p.Version, URL: p.URL, State: "there", Heard: age, Seq: p.Seq, Events: p.Events}
 		switch {
-		case p.gone:
+		case p.over():
 			x.State = "gone"
 		case d.unheard(p) > d.o.silence():
 			x.State = "silent"

@@ -1,6 +1,7 @@
 package replicas
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/json"
@@ -17,6 +18,10 @@ type Wire interface {
 	Tell(data []byte) error
 	// Hear calls fn with each message, one at a time, until stop is called.
 	Hear(fn func(data []byte)) (stop func(), err error)
+	// Answer has calls to name answered until stop is called.
+	Answer(name string) (stop func(), err error)
+	// Call reports whether somebody answers to name: false = surely nobody does. An error leaves it open.
+	Call(ctx context.Context, name string) (there bool, err error)
 }
 
 // message is what a replica tells the others.
@@ -32,12 +37,21 @@ type message struct {
 	Seq     journal.Seq       `json:"seq"`              // folded
 	Events  uint64            `json:"events"`           // folded
 	Left    []leaver          `json:"left,omitempty"`   // replicas that it knows to have left
+	At      time.Duration     `json:"at"`               // since the run began; later in each message than in the one before
+	Echoes  []echo            `json:"echoes,omitempty"` // of those whom it hears
 }
 
 // leaver is a run of a replica that has left.
 type leaver struct {
 	Replica journal.ReplicaID `json:"replica"`
 	Boot    string            `json:"boot"`
+	Ago     time.Duration     `json:"ago"` // how long that has been known
+}
+
+// echo proves to a run that a message is newer than one of its own.
+type echo struct {
+	Boot string        `json:"boot"`
+	At   time.Duration `json:"at"` // of the newest message that was heard from it
 }
 
 var errForged = errors.New("not from a replica of this deployment")
@@ -63,7 +77,7 @@ func decode(key, data []byte) (m message, err error) {
 
 func sign(key, text []byte) []byte {
 	mac := hmac.New(sha256.New, key)
-	mac.Write([]byte("dormouse replica message v1\x00"))
+	mac.Write([]byte("dormouse replica message v2\x00"))
 	mac.Write(text)
 	return mac.Sum(nil)
 }

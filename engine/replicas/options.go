@@ -33,6 +33,9 @@ type Options struct {
 
 	// Fenced is called when this replica may no longer serve, and must return at once; nil = nobody cares.
 	Fenced func()
+	// Stuck is called when the stream has not answered for Fence, and again each time that as much has gone by: another
+	// of its servers may answer. The stream is asked again once it has returned; nil = there is nothing to be done.
+	Stuck func()
 	// Taken is called when another replica has this one's name; nil = nobody cares.
 	Taken func(error)
 
@@ -51,6 +54,9 @@ func (o *Options) complete() error {
 	}
 	if o.Fenced == nil {
 		o.Fenced = func() {}
+	}
+	if o.Stuck == nil {
+		o.Stuck = func() {}
 	}
 	if o.Taken == nil {
 		o.Taken = func(error) {}

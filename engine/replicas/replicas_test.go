@@ -20,8 +20,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // air is a wire whose ends can be cut off.
 type air struct {
-	mu   sync.Mutex
-	ears map[*end]func([]byte)
+	mu    sync.Mutex
+	ears  map[*end]func([]byte)
+	names map[string]*end // who answers
+	said  [][]byte        // all messages so far
 }
 
 // end is one replica's end of it.
@@ -51,6 +53,7 @@ func (e *end) Tell(data []byte) error {
 	}
 	e.a.mu.Lock()
 	defer e.a.mu.Unlock()
+	e.a.said = append(e.a.said, data)
 	for to, fn := range e.a.ears {
 		if !to.isCut() {
 			fn(data)
@@ -73,6 +76,32 @@ func (e *end) Hear(fn func([]byte)) (func(), error) {
 	}, nil
 }
 
+func (e *end) Answer(name string) (func(), error) {
+	e.a.mu.Lock()
+	defer e.a.mu.Unlock()
+	if e.a.names == nil {
+		e.a.names = map[string]*end{}
+	}
+	e.a.names[name] = e
+	return func() {
+		e.a.mu.Lock()
+		defer e.a.mu.Unlock()
+		delete(e.a.names, name)
+	}, nil
+}
+
+// Call finds nobody who is cut off: the servers have noticed.
+func (e *end) Call(ctx context.Context, name string) (bool, error) {
+	if e.isCut() {
+		<-ctx.Done()
+		return false, context.Cause(ctx)
+	}
+	e.a.mu.Lock()
+	defer e.a.mu.Unlock()
+	to := e.a.names[name]
+	return to != nil && !to.isCut(), nil
+}
+
 // party is one replica.
 type party struct {
 	*replicas.Directory
@@ -81,6 +110,7 @@ type party struct {
 	mu     sync.Mutex
 	seq    journal.Seq
 	fenced int
+	stuck  int
 	taken  error
 }
 
@@ -88,6 +118,12 @@ func (p *party) fold(seq journal.Seq) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.seq = seq
+}
+
+func (p *party) stuckTimes() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stuck
 }
 
 func (p *party) told() (fenced int, taken error) {
@@ -101,7 +137,7 @@ func start(t *testing.T, a *air, name journal.ReplicaID, boot, key string) *part
 	p := &party{end: a.end()}
 	var err error
 	p.Directory, err = replicas.Start(t.Context(), replicas.Options{
-		Self: name, Boot: boot, URL: "https://" + string(name) + "/mcp", Key: []byte(key), Wire: p.end,
+		Self: name, Boot: string(name) + boot, URL: "https://" + string(name) + "/mcp", Key: []byte(key), Wire: p.end,
 		CatchUp: func(ctx context.Context) error {
 			if p.end.isCut() {
 				<-ctx.Done()
@@ -118,6 +154,11 @@ func start(t *testing.T, a *air, name journal.ReplicaID, boot, key string) *part
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			p.fenced++
+		},
+		Stuck: func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.stuck++
 		},
 		Taken: func(err error) {
 			p.mu.Lock()
@@ -215,6 +256,7 @@ func TestPartition(t *testing.T) {
 		if err := a.Regain(t.Context()); err != nil {
 			t.Error(err)
 		}
+		synctest.Wait()
 		b.sees(t, "a", replicas.There)
 	})
 }
@@ -228,7 +270,7 @@ func TestOutage(t *testing.T) {
 		defer a.Close()
 		defer b.Close()
 		time.Sleep(10 * time.Second)
-		defer b.OnSilence("a", "1", func() { t.Error("a is taken for silent") })()
+		defer b.OnSilence("a", "a1", func() { t.Error("a is taken for silent") })()
 		a.end.cut(true)
 		b.end.cut(true)
 		for range 30 {
@@ -253,15 +295,16 @@ func TestOutage(t *testing.T) {
 func TestSettledEarly(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		event func(a, b *party)
+		event func(ctx context.Context, a, b *party)
 		full  bool
 	}{
-		"it has folded the claim":  {event: func(a, _ *party) { a.fold(7) }},
-		"it leaves":                {event: func(a, _ *party) { a.Leave() }},
-		"its process is gone":      {event: func(a, b *party) { a.end.cut(true); b.Refused("a", "1") }},
-		"another run's is gone":    {event: func(a, b *party) { a.end.cut(true); b.Refused("a", "0") }, full: true},
-		"it has not folded so far": {event: func(a, _ *party) { a.fold(6) }, full: true},
-		"nothing":                  {event: func(a, _ *party) { a.end.cut(true) }, full: true},
+		"it has folded the claim":  {event: func(_ context.Context, a, _ *party) { a.fold(7) }},
+		"it leaves":                {event: func(_ context.Context, a, _ *party) { a.Leave() }},
+		"its process is gone":      {event: func(ctx context.Context, a, b *party) { a.end.cut(true); b.Refused(ctx, "a", "a1") }},
+		"another run's is gone":    {event: func(ctx context.Context, a, b *party) { a.end.cut(true); b.Refused(ctx, "a", "a0") }, full: true},
+		"its port alone refuses":   {event: func(ctx context.Context, _, b *party) { b.Refused(ctx, "a", "a1") }, full: true},
+		"it has not folded so far": {event: func(_ context.Context, a, _ *party) { a.fold(6) }, full: true},
+		"nothing":                  {event: func(_ context.Context, a, _ *party) { a.end.cut(true) }, full: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -271,9 +314,9 @@ func TestSettledEarly(t *testing.T) {
 				defer a.Close()
 				defer b.Close()
 				time.Sleep(3 * time.Second)
-				c.event(a, b)
+				c.event(t.Context(), a, b)
 				began := time.Now()
-				claim := replicas.Claim{From: "a", Was: replicas.Where{Place: replicas.Silent, Boot: "1"}, Seq: 7, Since: began}
+				claim := replicas.Claim{From: "a", Was: replicas.Where{Place: replicas.Silent, Boot: "a1"}, Seq: 7, Since: began}
 				if err := b.Settled(t.Context(), claim); err != nil {
 					t.Fatal(err)
 				}
@@ -338,8 +381,8 @@ func TestOnSilence(t *testing.T) {
 		defer a.Close()
 		defer b.Close()
 		silent := make(chan time.Time, 1)
-		defer b.OnSilence("a", "1", func() { silent <- time.Now() })()
-		forgotten := b.OnSilence("a", "1", func() { t.Error("called although forgotten") })
+		defer b.OnSilence("a", "a1", func() { silent <- time.Now() })()
+		forgotten := b.OnSilence("a", "a1", func() { t.Error("called although forgotten") })
 		time.Sleep(20 * time.Second)
 		select {
 		case <-silent:

@@ -59,7 +59,7 @@ func (d *Directory) look(r journal.ReplicaID) (w Where, change <-chan struct{}, 
 			return Where{}, d.changed, left
 		}
 		return Where{Place: Silent}, nil, 0
-	case p.gone, !p.refused.Before(p.heard):
+	case p.over():
 		return Where{Place: Gone, Boot: p.Boot}, nil, 0
 	case d.unheard(p) > d.o.silence():
 		return Where{Place: Silent, Boot: p.Boot}, nil, 0
@@ -79,15 +79,6 @@ func (d *Directory) unheard(p *peer) time.Duration {
 	return time.Since(from)
 }
 
-// Refused notes that nobody listens any more where that run of r did: its process is gone.
-func (d *Directory) Refused(r journal.ReplicaID, boot string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if p := d.peers[r]; p != nil && p.Boot == boot {
-		p.refused = time.Now()
-	}
-}
-
 // Claim is a claim of what belonged to another replica.
 type Claim struct {
 	From  journal.ReplicaID
@@ -98,10 +89,16 @@ type Claim struct {
 
 // Settled returns once nobody but the winner serves what was claimed. It fails with ctx's cause alone.
 func (d *Directory) Settled(ctx context.Context, c Claim) error {
+	asked := false
 	for {
 		change, left := d.settled(c)
 		if left <= 0 {
 			return nil
+		}
+		if c.Was.Place == Gone && !asked {
+			asked = true
+			d.inquire(ctx, c.From, c.Was.Boot)
+			continue
 		}
 		timer := time.NewTimer(left)
 		select {
@@ -115,15 +112,23 @@ func (d *Directory) Settled(ctx context.Context, c Claim) error {
 	}
 }
 
-// settled returns how long to wait at most.
+// SettledWithin is how long after a claim it is settled at the latest, whoever was heard meanwhile.
+func (d *Directory) SettledWithin() time.Duration { return d.o.settle() }
+
+// settled returns how long to wait at most. That a process was found gone before the claim was stored is not enough: it
+// may have been this replica that nothing reached.
 func (d *Directory) settled(c Claim) (change <-chan struct{}, left time.Duration) {
-	if c.Was.Place == Here || c.Was.Place == Gone {
+	if c.Was.Place == Here {
 		return nil, 0
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	p := d.peers[c.From]
-	if p != nil && (p.gone || !p.refused.Before(p.heard) || p.Seq >= c.Seq || c.Was.Boot != "" && p.Boot != c.Was.Boot) {
+	switch {
+	case p == nil && c.Was.Place == Gone: // forgotten
+		return nil, 0
+	case p == nil:
+	case p.gone, p.Seq >= c.Seq, c.Was.Boot != "" && p.Boot != c.Was.Boot, p.isDead() && !p.dead.Before(c.Since):
 		return nil, 0
 	}
 	return d.changed, d.o.settle() - time.Since(c.Since)

@@ -1,6 +1,8 @@
 package jetstream
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -27,13 +29,36 @@ func (s *Signals) Tell(data []byte) error {
 
 // Hear calls fn with each message, one at a time, until stop is called; once that has returned fn runs no more.
 func (s *Signals) Hear(fn func(data []byte)) (stop func(), err error) {
+	return s.subscribe(s.subject, func(m *nats.Msg) { fn(m.Data) })
+}
+
+// Answer has calls to name, which must be one token of a subject, answered until stop is called.
+func (s *Signals) Answer(name string) (stop func(), err error) {
+	return s.subscribe(s.of(name), func(m *nats.Msg) { _ = m.Respond(nil) }) // who does not hear it calls again
+}
+
+// Call reports whether somebody answers to name. false without an error: the servers know of nobody who listens there.
+func (s *Signals) Call(ctx context.Context, name string) (there bool, err error) {
+	_, err = s.nc.RequestWithContext(ctx, s.of(name), nil)
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, nats.ErrNoResponders):
+		return false, nil
+	}
+	return false, fmt.Errorf("call: %w", err)
+}
+
+func (s *Signals) of(name string) string { return s.subject + "." + name }
+
+func (s *Signals) subscribe(subject string, fn func(*nats.Msg)) (stop func(), err error) {
 	var mu sync.Mutex
 	stopped := false
-	sub, err := s.nc.Subscribe(s.subject, func(m *nats.Msg) {
+	sub, err := s.nc.Subscribe(subject, func(m *nats.Msg) {
 		mu.Lock()
 		defer mu.Unlock()
 		if !stopped {
-			fn(m.Data)
+			fn(m)
 		}
 	})
 	if err != nil {
