@@ -14,13 +14,6 @@ import (
 // there was none is never answered, and whoever waited for that would wait long after the election.
 const infoEvery = 500 * time.Millisecond
 
-// infoAnswer is what came of one question.
-type infoAnswer struct {
-	info  *js.StreamInfo
-	asked time.Time
-	err   error
-}
-
 // askMost bounds a question whose context has no end.
 const askMost = 5 * time.Second
 
@@ -68,6 +61,25 @@ func leads(info *js.StreamInfo) bool {
 // askInfo asks for what a stream holds until ctx ends, and returns the first answer of a leader to any of its questions,
 // and when that one was asked.
 func askInfo(ctx context.Context, s js.Stream, opts ...js.StreamInfoOpt) (*js.StreamInfo, time.Time, error) {
+	ask := func(ctx context.Context) (*js.StreamInfo, error) { return s.Info(ctx, opts...) }
+	return askAgain(ctx, ask, func(info *js.StreamInfo) error {
+		if !leads(info) {
+			return errNoQuorum
+		}
+		return nil
+	})
+}
+
+// answer is what came of one question.
+type answer[T any] struct {
+	value T
+	asked time.Time
+	err   error
+}
+
+// askAgain asks one question again and again until ctx ends, because what was asked when there was no leader is never
+// answered. It returns the first answer that is not refused, and when that one was asked.
+func askAgain[T any](ctx context.Context, ask func(context.Context) (T, error), refuse func(T) error) (T, time.Time, error) {
 	var asking sync.WaitGroup
 	defer asking.Wait()
 	if _, ends := ctx.Deadline(); !ends {
@@ -77,14 +89,14 @@ func askInfo(ctx context.Context, s js.Stream, opts ...js.StreamInfoOpt) (*js.St
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	answers := make(chan infoAnswer)
+	answers := make(chan answer[T])
 	again := time.NewTicker(infoEvery)
 	defer again.Stop()
 	refused := error(nil)
 	for {
 		asking.Go(func() {
-			a := infoAnswer{asked: time.Now()}
-			a.info, a.err = s.Info(ctx, opts...)
+			a := answer[T]{asked: time.Now()}
+			a.value, a.err = ask(ctx)
 			select {
 			case answers <- a:
 			case <-ctx.Done(): // another one was first
@@ -93,14 +105,17 @@ func askInfo(ctx context.Context, s js.Stream, opts ...js.StreamInfoOpt) (*js.St
 		for asked := false; !asked; {
 			select {
 			case a := <-answers:
-				if a.err != nil || leads(a.info) {
-					return a.info, a.asked, a.err
+				if a.err != nil {
+					return a.value, a.asked, a.err
 				}
-				refused = errNoQuorum
+				if refused = refuse(a.value); refused == nil {
+					return a.value, a.asked, nil
+				}
 			case <-again.C:
 				asked = true
 			case <-ctx.Done():
-				return nil, time.Time{}, cmp.Or(refused, ctx.Err())
+				var none T
+				return none, time.Time{}, cmp.Or(refused, ctx.Err())
 			}
 		}
 	}

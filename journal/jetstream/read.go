@@ -18,13 +18,13 @@ const (
 	// messages as a slow consumer.
 	pullBytes = 16 << 20
 
-	heartbeat = 2 * time.Second // twice as long without one, and the consumer is made anew
+	heartbeat = time.Second // twice as long without one, and the consumer is made anew
 
 	// A consumer whose reader is gone is forgotten after this.
 	inactiveThreshold = time.Minute
 
 	minBackoff = 50 * time.Millisecond
-	maxBackoff = 2 * time.Second
+	maxBackoff = 500 * time.Millisecond
 
 	// A server that was started again may need a moment until it knows the newest messages.
 	shorterPatience = 5 * time.Second
@@ -72,9 +72,10 @@ type reader struct {
 	shorter journal.Doubt // that the stream ends before after
 	last    journal.Seq   // the stream's last message when this subscription began
 
-	mu    sync.Mutex // held while fn runs
-	after journal.Seq
-	turn  int // counts up when a subscription ends: late messages of an older one are not handled
+	mu        sync.Mutex // held while fn runs
+	after     journal.Seq
+	delivered uint64 // by this subscription, as the server counts
+	turn      int    // counts up when a subscription ends: late messages of an older one are not handled
 }
 
 func (r *reader) pause(ctx context.Context) error {
@@ -87,14 +88,11 @@ func (r *reader) subscribe(ctx context.Context) error {
 	if err := r.checkBounds(ctx); err != nil {
 		return err
 	}
-	consumer, err := r.j.batches.OrderedConsumer(ctx, js.OrderedConsumerConfig{
-		DeliverPolicy:     js.DeliverByStartSequencePolicy,
-		OptStartSeq:       uint64(r.after) + 1,
-		InactiveThreshold: inactiveThreshold,
-	})
+	consumer, err := r.consumer(ctx)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errBroken, err)
 	}
+	r.delivered = 0
 	status := r.j.nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
 	defer r.j.nc.RemoveStatusListener(status)
 	broken := make(chan error, 1)
@@ -110,6 +108,19 @@ func (r *reader) subscribe(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", errBroken, err)
 	}
 	return r.stop(sub, r.await(ctx, broken, status))
+}
+
+// consumer makes a consumer of what comes after r.after. One server alone has it, in memory, perhaps one that is gone
+// without anybody having noticed: so each question is for another one. What nobody reads is forgotten. (An ordered consumer
+// of the client's would be made again by itself, and hold up whoever ends it until the server has answered.)
+func (r *reader) consumer(ctx context.Context) (js.Consumer, error) {
+	config := js.ConsumerConfig{
+		DeliverPolicy: js.DeliverByStartSequencePolicy, OptStartSeq: uint64(r.after) + 1, AckPolicy: js.AckNonePolicy,
+		InactiveThreshold: inactiveThreshold, Replicas: 1, MemoryStorage: true,
+	}
+	ask := func(ctx context.Context) (js.Consumer, error) { return r.j.batches.CreateConsumer(ctx, config) }
+	c, _, err := askAgain(ctx, ask, func(js.Consumer) error { return nil })
+	return c, err
 }
 
 // stop ends a subscription: afterwards fn is not running, and is not called by it any more. It returns why
@@ -164,7 +175,10 @@ func (r *reader) pass(m js.Msg) error {
 		return fmt.Errorf("%w: %w", errBroken, err)
 	}
 	seq := journal.Seq(meta.Sequence.Stream)
+	r.delivered++
 	switch {
+	case meta.Sequence.Consumer != r.delivered:
+		return fmt.Errorf("%w: message %d of this subscription came instead of %d", errBroken, meta.Sequence.Consumer, r.delivered)
 	case seq <= r.after:
 		return nil
 	case seq != r.after+1:

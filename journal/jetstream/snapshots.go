@@ -196,7 +196,7 @@ func (s *Snapshots) read(ctx context.Context, id journal.SnapshotID, fn func(dat
 	}
 	r := &chunkReader{fn: fn, end: make(chan error, 1)}
 	broken := make(chan error, 1)
-	sub, err := consumer.Consume(r.handle, js.PullMaxBytes(pullBytes), js.PullHeartbeat(heartbeat),
+	sub, err := consumer.Consume(r.handle, js.PullMaxBytes(pullBytes), js.PullHeartbeat(2*heartbeat),
 		js.ConsumeErrHandler(func(_ js.ConsumeContext, err error) {
 			select {
 			case broken <- err:
