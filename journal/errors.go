@@ -14,6 +14,10 @@ var (
 	// over HTTP it is 503 with Retry-After.
 	ErrUnavailable = errors.New("journal unavailable")
 
+	// ErrNoLeader says why a replicated stream is ErrUnavailable: its servers have nobody to lead it for the moment. As a
+	// rule they elect one within seconds.
+	ErrNoLeader = errors.New("the stream has no leader for the moment")
+
 	// ErrOutcomeUnknown says that the caller gave up before the outcome was known: the events may be
 	// stored or may yet be. Read the state before trying again.
 	ErrOutcomeUnknown = errors.New("outcome unknown")

@@ -26,6 +26,7 @@ type Committer struct {
 	closing  bool
 	fatal    error     // set once: the writer is done for
 	down     error     // why the stream does not answer; nil while it does
+	downAt   time.Time // since when
 	stalled  bool      // down, with a batch in doubt: nothing else can go out
 	probeAt  time.Time // while down: when an Append may try again
 	stats    Stats
@@ -122,7 +123,7 @@ func (c *Committer) refusal() error {
 		return c.fatal
 	case c.closing:
 		return journal.ErrClosed
-	case c.down != nil && (c.stalled || time.Now().Before(c.probeAt)):
+	case c.down != nil && (c.stalled || time.Now().Before(c.probeAt)) && !c.patient():
 		return c.down
 	default:
 		return nil

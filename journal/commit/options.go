@@ -45,6 +45,10 @@ type Options struct {
 	// then the callers in the batch in doubt get ErrOutcomeUnknown, those behind it ErrUnavailable.
 	// One attempt may come on top. 0 means DefaultMaxWait.
 	MaxWait time.Duration
+	// Patience is for how long, from when the stream was first without a leader (journal.ErrNoLeader), callers wait until
+	// there is one. What is frozen meanwhile may yet be stored: whoever gives up waiting for it gets ErrOutcomeUnknown.
+	// 0 means that they are told at once. It should not be longer than MaxWait.
+	Patience time.Duration
 	// KeepBatches and KeepBytes bound what Recent remembers. 0 means DefaultKeepBatches and
 	// DefaultKeepBytes; a negative KeepBatches means that nothing is remembered.
 	KeepBatches, KeepBytes int
@@ -86,7 +90,7 @@ func (o *Options) fill() error {
 		return errors.New("commit: no journal ID")
 	case o.Writer == journal.WriterID{}:
 		return errors.New("commit: no writer ID")
-	case o.MaxBuffered < 0, o.AttemptTimeout < 0, o.RetryEvery < 0, o.MaxRetry < 0, o.MaxWait < 0, o.KeepBytes < 0:
+	case o.MaxBuffered < 0, o.AttemptTimeout < 0, o.RetryEvery < 0, o.MaxRetry < 0, o.MaxWait < 0, o.Patience < 0, o.KeepBytes < 0:
 		return errors.New("commit: negative limit")
 	}
 	setDefault(&o.Linger, DefaultLinger)

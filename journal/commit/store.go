@@ -35,12 +35,13 @@ func (c *Committer) store(ctx context.Context, b *batch) (journal.Seq, error) {
 		switch {
 		case errors.As(err, &fatal):
 			return 0, fatal.error
-		case unavailable && !b.inDoubt:
+		case unavailable && !b.inDoubt && !c.bears(err):
 			return 0, err
-		case !unavailable && !errors.Is(err, errAgain):
-			b.inDoubt = true
+		case unavailable && !b.inDoubt: // nothing is stored, and nobody need be told yet
+		default:
+			b.inDoubt = b.inDoubt || !unavailable && !errors.Is(err, errAgain)
+			c.hold(b, err, unavailable)
 		}
-		c.hold(b, err, unavailable)
 		if !c.pause(ctx, errors.Is(err, errDoubted)) {
 			return 0, journal.ErrClosed
 		}
@@ -130,6 +131,9 @@ func (c *Committer) hold(b *batch, err error, unavailable bool) {
 	if !late && !unavailable {
 		return
 	}
+	if !late && c.bears(err) {
+		return
+	}
 	c.mu.Lock()
 	c.stalled = true
 	c.goDown(err)
@@ -142,9 +146,23 @@ func (c *Committer) hold(b *batch, err error, unavailable bool) {
 	}
 }
 
+// bears notes why the stream does not answer, and reports whether callers wait until it does.
+func (c *Committer) bears(err error) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.goDown(err)
+	return c.patient()
+}
+
+// patient reports whether the stream is in an election that need not have failed yet. The lock is held.
+func (c *Committer) patient() bool {
+	return errors.Is(c.down, journal.ErrNoLeader) && time.Since(c.downAt) < c.o.Patience
+}
+
 // goDown notes that the stream does not answer. The lock is held.
 func (c *Committer) goDown(err error) {
 	if c.down == nil {
+		c.downAt = time.Now()
 		c.o.Observer.ReachableChanged(false)
 		c.o.Logger.Warn().Err(err).Msg("the journal's stream does not answer")
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	js "github.com/nats-io/nats.go/jetstream"
 )
 
@@ -62,12 +63,40 @@ func leads(info *js.StreamInfo) bool {
 // and when that one was asked.
 func askInfo(ctx context.Context, s js.Stream, opts ...js.StreamInfoOpt) (*js.StreamInfo, time.Time, error) {
 	ask := func(ctx context.Context) (*js.StreamInfo, error) { return s.Info(ctx, opts...) }
-	return askAgain(ctx, ask, func(info *js.StreamInfo) error {
-		if !leads(info) {
+	return askAgain(ctx, ask, func(info *js.StreamInfo, err error) error {
+		switch {
+		case err == nil && !leads(info):
 			return errNoQuorum
+		case noLeader(err) && s.CachedInfo().Config.Replicas > 1:
+			return err
 		}
 		return nil
 	})
+}
+
+// ElectionPatience is how long to wait until a replicated stream has a leader again. Raft takes four to nine seconds for an
+// election, from when the leader was heard last, and the same again where nobody wins.
+const ElectionPatience = 15 * time.Second
+
+// noLeader reports whether a server answers that it knows no leader: whom it is asked for may be elected just now.
+func noLeader(err error) bool {
+	return hasCode(err, codeSystemUnavailable, codeNotLeader) || errors.Is(err, nats.ErrNoResponders)
+}
+
+// askLeader asks what only a stream's leader answers, until there is one.
+func askLeader[T any](ctx context.Context, j *Journal, ask func(context.Context) (T, error)) (T, error) {
+	if j.Replicated() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, ElectionPatience)
+		defer cancel()
+	}
+	value, _, err := askAgain(ctx, ask, func(_ T, err error) error {
+		if j.Replicated() && noLeader(err) {
+			return err
+		}
+		return nil
+	})
+	return value, err
 }
 
 // answer is what came of one question.
@@ -79,7 +108,7 @@ type answer[T any] struct {
 
 // askAgain asks one question again and again until ctx ends, because what was asked when there was no leader is never
 // answered. It returns the first answer that is not refused, and when that one was asked.
-func askAgain[T any](ctx context.Context, ask func(context.Context) (T, error), refuse func(T) error) (T, time.Time, error) {
+func askAgain[T any](ctx context.Context, ask func(context.Context) (T, error), refuse func(T, error) error) (T, time.Time, error) {
 	var asking sync.WaitGroup
 	defer asking.Wait()
 	if _, ends := ctx.Deadline(); !ends {
@@ -105,11 +134,8 @@ func askAgain[T any](ctx context.Context, ask func(context.Context) (T, error), 
 		for asked := false; !asked; {
 			select {
 			case a := <-answers:
-				if a.err != nil {
+				if refused = refuse(a.value, a.err); refused == nil {
 					return a.value, a.asked, a.err
-				}
-				if refused = refuse(a.value); refused == nil {
-					return a.value, a.asked, nil
 				}
 			case <-again.C:
 				asked = true

@@ -17,12 +17,20 @@ type leaderless struct {
 
 	elected time.Time
 	asked   atomic.Int32
+	refusal error // what it says meanwhile; nil = nothing
 	err     error
+}
+
+func (l *leaderless) CachedInfo() *js.StreamInfo {
+	return &js.StreamInfo{Config: js.StreamConfig{Replicas: 3}}
 }
 
 func (l *leaderless) Info(ctx context.Context, _ ...js.StreamInfoOpt) (*js.StreamInfo, error) {
 	l.asked.Add(1)
 	if time.Now().Before(l.elected) {
+		if l.refusal != nil {
+			return nil, l.refusal
+		}
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
@@ -32,20 +40,25 @@ func (l *leaderless) Info(ctx context.Context, _ ...js.StreamInfoOpt) (*js.Strea
 // TestAskedAgainAfterAnElection: whoever asked while there was no leader hears from the new one soon.
 func TestAskedAgainAfterAnElection(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		l := &leaderless{elected: time.Now().Add(1700 * time.Millisecond)}
-		began := time.Now()
-		info, asked, err := askInfo(t.Context(), l)
-		if err != nil || !info.TimeStamp.Equal(l.elected) {
-			t.Fatal(info, err)
-		}
-		if took := time.Since(began); took != 2*time.Second || asked.Sub(began) != took {
-			t.Errorf("answered after %v, asked after %v", took, asked.Sub(began))
-		}
-		if n := l.asked.Load(); n != 5 {
-			t.Errorf("asked %d times", n)
-		}
-	})
+	for _, refusal := range []error{nil, &js.APIError{ErrorCode: codeSystemUnavailable}} {
+		synctest.Test(t, func(t *testing.T) { askedAgain(t, refusal) })
+	}
+}
+
+func askedAgain(t *testing.T, refusal error) {
+	t.Helper()
+	l := &leaderless{elected: time.Now().Add(1700 * time.Millisecond), refusal: refusal}
+	began := time.Now()
+	info, asked, err := askInfo(t.Context(), l)
+	if err != nil || !info.TimeStamp.Equal(l.elected) {
+		t.Fatal(info, err)
+	}
+	if took := time.Since(began); took != 2*time.Second || asked.Sub(began) != took {
+		t.Errorf("answered after %v, asked after %v", took, asked.Sub(began))
+	}
+	if n := l.asked.Load(); n != 5 {
+		t.Errorf("asked %d times", n)
+	}
 }
 
 // TestNeverAnswered: without a leader the question ends with its context, and an error is an answer.

@@ -32,8 +32,7 @@ func (s *Keys) Create(ctx context.Context, name seal.KeyName, wrapped []byte) er
 	if err := s.j.guard.Admit(len(wrapped)); err != nil {
 		return unavailable("create key", err)
 	}
-	_, err = s.j.publish(ctx, subject, 0, wrapped)
-	if !errors.Is(err, journal.ErrConflict) {
+	if err := s.store(ctx, subject, wrapped); !errors.Is(err, journal.ErrConflict) {
 		return err
 	}
 	if err := s.j.guard.Trust(); err != nil { // the key may be there and not be on disk
@@ -55,6 +54,27 @@ func (s *Keys) Create(ctx context.Context, name seal.KeyName, wrapped []byte) er
 	}
 }
 
+// store publishes a key where there is none. While a replicated stream elects its leader it tries again: a key that was stored
+// all the same is a conflict then, as if another replica had been first.
+func (s *Keys) store(ctx context.Context, subject string, wrapped []byte) error {
+	if !s.j.Replicated() {
+		_, err := s.j.publish(ctx, subject, 0, wrapped)
+		return err
+	}
+	for end := time.Now().Add(ElectionPatience); ; {
+		attempt, cancel := context.WithTimeout(ctx, keyAttempt)
+		_, err := s.j.publish(attempt, subject, 0, wrapped)
+		again := errors.Is(err, journal.ErrNoLeader) || attempt.Err() != nil
+		cancel()
+		if !again || time.Now().After(end) || sleep(ctx, infoEvery/2) != nil {
+			return err
+		}
+	}
+}
+
+// keyAttempt is when the answer of a leader that may be gone is no longer waited for.
+const keyAttempt = 2 * time.Second
+
 // Load returns the tenant's wrapped keys, oldest first, by the word of the stream's leader.
 //
 // It asks for one message after the other: most tenants have one key, and new ones none.
@@ -63,7 +83,7 @@ func (s *Keys) Load(ctx context.Context, t journal.TenantID) (keys []seal.Wrappe
 	defer release()
 	filter := js.WithGetMsgSubject(s.root() + t.String() + ".*.*")
 	for seq := uint64(1); ; {
-		m, err := s.j.keys.GetMsg(connected, seq, filter)
+		m, err := askLeader(connected, s.j, func(ctx context.Context) (*js.RawStreamMsg, error) { return s.j.keys.GetMsg(ctx, seq, filter) })
 		if errors.Is(err, js.ErrMsgNotFound) {
 			return keys, nil
 		}

@@ -3,6 +3,7 @@ package jetstream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -42,7 +43,7 @@ func (j *Journal) publishIf(ctx context.Context, header, subject string, expecte
 	connected, release := j.whileConnected(ctx)
 	defer release()
 	if !j.nc.IsConnected() {
-		return 0, unavailable("publish", errNotConnected)
+		return 0, j.electing(unavailable("publish", errNotConnected))
 	}
 	m := &nats.Msg{
 		Subject: subject,
@@ -56,9 +57,22 @@ func (j *Journal) publishIf(ctx context.Context, header, subject string, expecte
 		case err == nil:
 			return journal.Seq(ack.Sequence), nil
 		case !inProcess(err) || pause > maxInProcess || sleep(connected, pause) != nil:
-			return 0, publishError(connected, err)
+			return 0, j.electing(publishError(connected, err))
 		}
 	}
+}
+
+// electing says of a replicated stream that it has no leader, where that is why it took nothing.
+func (j *Journal) electing(err error) error {
+	if !j.Replicated() || !errors.Is(err, journal.ErrUnavailable) || hasCode(err, codeServerExceeded, codeAccountExceeded) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", journal.ErrNoLeader, err)
+}
+
+// Replicated reports whether the stream of batches is on several servers, which elect one to lead it.
+func (j *Journal) Replicated() bool {
+	return j.batches != nil && j.batches.CachedInfo().Config.Replicas > 1
 }
 
 // maxInProcess bounds a pause for a message in process, and half of all of them.

@@ -119,7 +119,7 @@ func (r *reader) consumer(ctx context.Context) (js.Consumer, error) {
 		InactiveThreshold: inactiveThreshold, Replicas: 1, MemoryStorage: true,
 	}
 	ask := func(ctx context.Context) (js.Consumer, error) { return r.j.batches.CreateConsumer(ctx, config) }
-	c, _, err := askAgain(ctx, ask, func(js.Consumer) error { return nil })
+	c, _, err := askAgain(ctx, ask, func(js.Consumer, error) error { return nil })
 	return c, err
 }
 

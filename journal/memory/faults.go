@@ -18,6 +18,7 @@ const (
 	LateMessage                      // an error at once; the message arrives Fault.Late afterwards
 	Unavailable                      // journal.ErrUnavailable; not stored
 	Conflict                         // journal.ErrConflict, although the expectation holds; not stored
+	NoLeader                         // journal.ErrUnavailable and journal.ErrNoLeader; not stored
 )
 
 // Fault is what happens to one publish.

@@ -68,6 +68,8 @@ func (j *Journal) Publish(ctx context.Context, w journal.WriterID, expected jour
 	switch seq, _ := j.lastOf(w); {
 	case j.faults.down, f.Kind == Unavailable:
 		return 0, fmt.Errorf("memory journal: %w", journal.ErrUnavailable)
+	case f.Kind == NoLeader:
+		return 0, fmt.Errorf("memory journal: %w: %w", journal.ErrUnavailable, journal.ErrNoLeader)
 	case j.faults.deposed && seq != expected:
 		return 0, journal.ErrConflict
 	case f.Kind == LostMessage, j.faults.deposed:

@@ -172,6 +172,9 @@ func (s *Store) restore(ctx context.Context) error {
 		State: state, Source: s.Journal, Opener: s.Opener, Own: s.Committer.Recent, Progress: s.o.Progress,
 		Journal: s.Journal.ID(), Losses: k.losses, Marks: k.marks,
 	}
+	if s.Journal.Replicated() {
+		o.QueryTimeout = jetstream.ElectionPatience
+	}
 	if s.o.Seen != nil {
 		own := s.Committer.Writer()
 		o.Seen = func(b *journal.Batch) { s.o.Seen(b.Writer == own, b.Events) }

@@ -206,10 +206,14 @@ func (s *Store) Restore(ctx context.Context) error {
 		return err
 	}
 	s.keys.sealer = encoder
-	s.Committer, err = commit.New(commit.Options{ //nolint:contextcheck // it outlives the restore
+	o := commit.Options{
 		Port: s.Journal, Encoder: encoder, Journal: s.Journal.ID(), Writer: w, Basis: s.basis,
 		Logger: s.o.Logger, Observer: s.o.Observer,
-	})
+	}
+	if s.Journal.Replicated() {
+		waitOutElections(&o)
+	}
+	s.Committer, err = commit.New(o) //nolint:contextcheck // it outlives the restore
 	if err != nil {
 		return err
 	}
@@ -231,6 +235,13 @@ func (s *Store) Restore(ctx context.Context) error {
 	}
 	s.startMarker() //nolint:contextcheck // it outlives the restore
 	return nil
+}
+
+// waitOutElections lets callers wait until another server leads the stream when the one that did is gone. Whoever is asked
+// meanwhile refuses at once, or never answers.
+func waitOutElections(o *commit.Options) {
+	o.Patience, o.MaxWait = jetstream.ElectionPatience, jetstream.ElectionPatience
+	o.AttemptTimeout, o.MaxRetry = 2*time.Second, 250*time.Millisecond
 }
 
 // Durability says in words when an event counts as stored.
