@@ -4,33 +4,50 @@ package e2e
 
 import (
 	"bytes"
-	"encoding/json"
+	"context"
+	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"strings"
+	"slices"
 	"sync"
 	"testing"
 )
 
 // doorkeeper stands between the suite and the gateway. While the gateway is down it lets requests wait, as a load
-// balancer or a socket of systemd's would; those under way at the crash break. It knows the sessions that were opened.
+// balancer or a socket of systemd's would; those under way at the crash break. It knows the sessions that were opened,
+// and what came of the requests.
 type doorkeeper struct {
 	*httptest.Server
 
 	mu       sync.Mutex
 	open     chan struct{}     // closed while the gateway is there
 	sessions map[string]string // those that nobody wants deleted, with their protocol version
+	running  func() string     // the scenario; nil = none is
+	inFlight []casualty
 }
+
+// casualty is a request that was not answered by its server: its connection broke, or the gateway answered that it may
+// have been executed.
+type casualty struct{ scenario, what string }
 
 func startDoorkeeper(t *testing.T, target string) *doorkeeper {
 	t.Helper()
 	d := &doorkeeper{open: make(chan struct{}), sessions: map[string]string{}}
 	close(d.open)
 	proxy := passThrough(t, target)
+	proxy.ErrorHandler = func(_ http.ResponseWriter, r *http.Request, err error) {
+		d.broke(r, err)
+		panic(http.ErrAbortHandler)
+	}
+	proxy.ModifyResponse = func(resp *http.Response) error {
+		resp.Body = &watchedBody{ReadCloser: resp.Body, d: d, r: resp.Request}
+		return nil
+	}
 	d.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d.mu.Lock()
 		open := d.open
@@ -62,6 +79,54 @@ func (d *doorkeeper) hold() (release func()) {
 	open := make(chan struct{})
 	d.open = open
 	return func() { close(open) }
+}
+
+// watch makes it note casualties. running returns the scenario that is under way.
+func (d *doorkeeper) watch(running func() string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.running = running
+}
+
+func (d *doorkeeper) casualties() []casualty {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.inFlight)
+}
+
+// broke notes a request whose answer ended in err. One that its client has given up is none; nor is a stream of the
+// server's own messages, as nobody waits for a response there.
+func (d *doorkeeper) broke(r *http.Request, err error) {
+	if r.Method == http.MethodPost && r.Context().Err() == nil && !errors.Is(err, context.Canceled) {
+		d.note(fmt.Sprintf("%s %s: %v", r.Method, r.Header.Get("Mcp-Method"), err))
+	}
+}
+
+func (d *doorkeeper) note(what string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.running != nil {
+		d.inFlight = append(d.inFlight, casualty{d.running(), what})
+	}
+}
+
+// watchedBody is an answer on its way to the suite.
+type watchedBody struct {
+	io.ReadCloser
+
+	d *doorkeeper
+	r *http.Request
+}
+
+func (b *watchedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if bytes.Contains(p[:n], []byte(`"code":-32051`)) {
+		b.d.note(string(p[:n]))
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.d.broke(b.r, err)
+	}
+	return n, err
 }
 
 // sessionWatcher learns from an answer which sessions there are.
@@ -103,93 +168,3 @@ func passThrough(t *testing.T, target string) *httputil.ReverseProxy {
 
 // quiet keeps the server from logging what is meant to happen.
 func quiet(s *httptest.Server) { s.Config.ErrorLog = log.New(io.Discard, "", 0) }
-
-// saboteur stands between the gateway and its upstream. Every so many requests it asks for a crash, alternately before
-// the upstream has seen the request and when its answer has begun, and holds the request until the crash has been.
-type saboteur struct {
-	*httptest.Server
-
-	strikes chan *strike
-
-	mu    sync.Mutex
-	every int // zero = never
-	seen  int
-}
-
-// strike is a crash that is wanted, in the middle of a request.
-type strike struct {
-	number int
-	method string // of the request
-	begun  bool   // the upstream has begun to answer
-	done   chan struct{}
-}
-
-func startSaboteur(t *testing.T, target string) *saboteur {
-	t.Helper()
-	s := &saboteur{strikes: make(chan *strike)}
-	proxy := passThrough(t, target)
-	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			return
-		}
-		r.Body = io.NopCloser(bytes.NewReader(body))
-		k := s.due(r, body)
-		switch {
-		case k == nil:
-			proxy.ServeHTTP(w, r)
-		case !k.begun:
-			s.crash(t, k)
-		default:
-			proxy.ServeHTTP(&cutter{ResponseWriter: w, cut: func() { s.crash(t, k) }}, r)
-		}
-	}))
-	quiet(s.Server)
-	t.Cleanup(func() {
-		s.CloseClientConnections()
-		s.Close()
-	})
-	return s
-}
-
-func (s *saboteur) crashEvery(n int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.every = n
-}
-
-// due returns the strike that is to hit this request, if any.
-func (s *saboteur) due(r *http.Request, body []byte) *strike {
-	var m struct{ Method string }
-	_ = json.Unmarshal(body, &m) // a GET has none
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.seen++; s.every == 0 || s.seen%s.every != 0 {
-		return nil
-	}
-	return &strike{number: s.seen, method: strings.TrimSpace(r.Method + " " + m.Method), begun: s.seen/s.every%2 == 0, done: make(chan struct{})}
-}
-
-// crash has it done, and breaks the request.
-func (s *saboteur) crash(t *testing.T, k *strike) {
-	select {
-	case s.strikes <- k:
-		<-k.done
-	case <-t.Context().Done():
-	}
-	panic(http.ErrAbortHandler)
-}
-
-// cutter cuts an answer off when it has begun.
-type cutter struct {
-	http.ResponseWriter
-
-	cut func()
-}
-
-func (c *cutter) Write([]byte) (int, error) {
-	c.cut()
-	return 0, io.ErrClosedPipe
-}
-
-func (c *cutter) WriteHeader(status int) { c.ResponseWriter.WriteHeader(status) }

@@ -106,6 +106,14 @@ func (p *progress) scenarios() (names []string) {
 	return names
 }
 
+// running returns the scenario that has begun last.
+func (p *progress) running() string {
+	if all := p.scenarios(); len(all) > 0 {
+		return all[len(all)-1]
+	}
+	return ""
+}
+
 func (p *progress) tail() []byte {
 	p.mu.Lock()
 	defer p.mu.Unlock()
