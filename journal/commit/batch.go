@@ -17,7 +17,7 @@ func (b *batch) posted() []journal.Event {
 }
 
 // halves splits a batch in two between its parts, a part being a call or a posted event. A batch of one
-// part stays whole, and right is nil.
+// part stays whole, and right is nil. The lock is held.
 func (b *batch) halves() (left, right *batch) {
 	starts := b.starts()
 	if len(starts) < 2 {
@@ -28,8 +28,10 @@ func (b *batch) halves() (left, right *batch) {
 	right = &batch{events: b.events[at:], frozenAt: b.frozenAt}
 	for _, p := range b.calls {
 		if p.first < at {
+			p.call.batch = left
 			left.calls = append(left.calls, p)
 		} else {
+			p.call.batch = right
 			right.calls = append(right.calls, placed{call: p.call, first: p.first - at, n: p.n})
 		}
 	}
@@ -60,7 +62,7 @@ func (b *batch) starts() []int {
 	return starts
 }
 
-// settled returns the calls that are not settled yet, and counts them as settled.
+// settled returns the calls that are not settled yet, and counts them as settled. The lock is held.
 func (b *batch) settled() []placed {
 	if b.told {
 		return nil

@@ -59,7 +59,7 @@ func New(o Options) (*Committer, error) {
 		timer:  time.NewTimer(time.Hour),
 	}
 	c.timer.Stop()
-	c.calls.New = func() any { return &call{done: make(chan result, 1)} }
+	c.calls.New = func() any { return &call{done: make(chan struct{}, 1)} }
 	go c.run(ctx)
 	return c, nil
 }
@@ -108,9 +108,8 @@ func (c *Committer) do(ctx context.Context, events []journal.Event, size int) (j
 	c.wakeLoop()
 	c.mu.Unlock()
 	select {
-	case r := <-k.done:
-		c.recycle(k)
-		return r.pos, r.err
+	case <-k.done:
+		return c.answer(k)
 	case <-ctx.Done():
 		return c.abandon(ctx, k)
 	}
@@ -133,26 +132,33 @@ func (c *Committer) refusal() error {
 // abandon ends a call whose caller waits no longer.
 func (c *Committer) abandon(ctx context.Context, k *call) (journal.Position, error) {
 	c.mu.Lock()
-	state := k.state
-	if state == callQueued {
+	queued, settled := k.state == callQueued, k.settled()
+	if queued {
 		c.queue.remove(k)
 	}
 	c.mu.Unlock()
-	switch state {
-	case callQueued:
+	switch {
+	case queued:
 		c.recycle(k)
 		return journal.Position{}, context.Cause(ctx)
-	case callSettled:
-		r := <-k.done
-		c.recycle(k)
-		return r.pos, r.err
+	case settled:
+		<-k.done
+		return c.answer(k)
 	default: // frozen: the loop still uses it
 		return journal.Position{}, fmt.Errorf("%w: %w", journal.ErrOutcomeUnknown, context.Cause(ctx))
 	}
 }
 
+// answer returns the result of a call that is done.
+func (c *Committer) answer(k *call) (journal.Position, error) {
+	r := k.result
+	c.recycle(k)
+	return r.pos, r.err
+}
+
 func (c *Committer) recycle(k *call) {
 	clear(k.events)
+	k.batch, k.result = nil, result{}
 	c.calls.Put(k)
 }
 

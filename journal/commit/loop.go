@@ -71,7 +71,7 @@ func (c *Committer) end(err error) {
 
 func settle(calls []*call, r result) {
 	for _, k := range calls {
-		k.done <- r
+		k.settle(r)
 	}
 }
 
@@ -162,7 +162,7 @@ func (c *Committer) freeze() *batch {
 				return b
 			}
 			c.queue.remove(k)
-			k.state = callFrozen
+			k.state, k.batch = callFrozen, b
 			b.calls = append(b.calls, placed{call: k, first: len(b.events), n: len(k.events)})
 			b.events = append(b.events, k.events...)
 			b.size += k.size
@@ -243,15 +243,13 @@ func digestOf(data []byte) func() journal.Digest {
 }
 
 // reuse gives the memory of a stored batch back: nobody reads its message any more, and its events only if they are
-// remembered.
+// remembered. What they point to is held until the next batch takes their places.
 func (c *Committer) reuse(b *batch) {
 	if r, ok := c.o.Encoder.(Recycler); ok {
 		r.Recycle(b.data)
 		b.data = nil
 	}
 	if c.recent.maxBatches < 0 {
-		clear(b.events)
-		clear(b.calls)
 		c.spare = batch{events: b.events, calls: b.calls}
 	}
 }
@@ -277,7 +275,9 @@ func (c *Committer) encode(b *batch) error {
 // refused finds the event that the encoder does not take, so that it harms no other: it halves the batch
 // until one call, or one posted event, stands alone.
 func (c *Committer) refused(ctx context.Context, b *batch, err error) error {
+	c.mu.Lock()
 	left, right := b.halves()
+	c.mu.Unlock()
 	if right == nil {
 		c.o.Logger.Error().Err(err).Int("events", len(b.events)).Msg("events refused by the encoder")
 		c.settleBatch(b, result{err: err})

@@ -3,15 +3,28 @@ package commit
 import "github.com/dormouse-mcp/dormouse/journal"
 
 // call is one Append, or one Flush (without events), from its beginning until it is settled. The
-// committer's lock guards all fields but done.
+// committer's lock guards all fields but the last two.
 type call struct {
 	events []journal.Event // copies
 	size   int
 	after  uint64 // the number of accesses posted before it: they go first
 	state  callState
+	batch  *batch // that it is frozen in
 
 	prev, next *call
-	done       chan result // holds one
+	result     result        // there once done has been sent to
+	done       chan struct{} // holds one
+}
+
+// settled reports whether the call's result is in done, or about to be.
+func (k *call) settled() bool {
+	return k.state == callSettled || k.state == callFrozen && k.batch.told
+}
+
+// settle gives the call its result. Its caller may use it for something else from now on.
+func (k *call) settle(r result) {
+	k.result = r
+	k.done <- struct{}{}
 }
 
 type callState uint8
@@ -19,7 +32,7 @@ type callState uint8
 const (
 	callQueued  callState = iota + 1
 	callFrozen            // in the batch that goes out, or back out of it
-	callSettled           // its result is in done, or about to be
+	callSettled           // out of the queue with a result, and never in a batch
 )
 
 type result struct {

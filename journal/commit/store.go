@@ -237,11 +237,8 @@ func (c *Committer) unavailable(b *batch, err error) {
 // settleBatch gives the batch's calls their result, once. A position is that of the batch; each call gets
 // that of its own first event.
 func (c *Committer) settleBatch(b *batch, r result) {
-	calls := b.settled()
 	c.mu.Lock()
-	for _, p := range calls {
-		p.call.state = callSettled
-	}
+	calls := b.settled()
 	c.mu.Unlock()
 	for _, p := range calls {
 		own := r
@@ -250,6 +247,6 @@ func (c *Committer) settleBatch(b *batch, r result) {
 		} else {
 			own.pos = journal.Position{}
 		}
-		p.call.done <- own
+		p.call.settle(own)
 	}
 }
