@@ -55,7 +55,7 @@ func (c *restoreCmd) Run(ctx context.Context, root *cli, s console.Streams) erro
 	if err != nil {
 		return err
 	}
-	file, err := openStates(c.File, s, c.key)
+	file, err := openStates(c.File, c.Data, s, c.key)
 	if err != nil {
 		return err
 	}

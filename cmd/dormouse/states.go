@@ -25,10 +25,11 @@ type states struct {
 
 var errForeign = errors.New("no export of sessions")
 
-// openStates opens and checks a file; "-" is standard input. key is asked for the key of an encrypted one.
-func openStates(name string, s console.Streams, key func() ([]byte, error)) (*states, error) {
+// openStates opens and checks a file; "-" is standard input. key is asked for the key of an encrypted one. What can be
+// read only once, and is large, is kept in dir meanwhile.
+func openStates(name, dir string, s console.Streams, key func() ([]byte, error)) (*states, error) {
 	f := &states{name: name, form: formJSON, close: func() {}}
-	in, err := f.open(s)
+	in, err := f.open(s, dir)
 	if err == nil {
 		err = f.read(in, key)
 	}
@@ -40,11 +41,10 @@ func openStates(name string, s console.Streams, key func() ([]byte, error)) (*st
 }
 
 // open returns what can be read twice.
-func (f *states) open(s console.Streams) (io.ReadSeeker, error) {
+func (f *states) open(s console.Streams, dir string) (io.ReadSeeker, error) {
 	if f.name == "-" {
 		f.name = "standard input"
-		data, err := io.ReadAll(s.In)
-		return bytes.NewReader(data), err
+		return f.spool(s.In, dir)
 	}
 	file, err := os.Open(f.name)
 	if err != nil {
@@ -54,8 +54,20 @@ func (f *states) open(s console.Streams) (io.ReadSeeker, error) {
 	if info, err := file.Stat(); err != nil || info.Mode().IsRegular() {
 		return file, err
 	}
-	data, err := io.ReadAll(file) // a pipe
-	return bytes.NewReader(data), err
+	defer file.Close() // a pipe
+	return f.spool(file, dir)
+}
+
+// spool returns what r gives as what can be read twice.
+func (f *states) spool(r io.Reader, dir string) (io.ReadSeeker, error) {
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		dir = ""
+	}
+	in, done, err := readTwice(r, dir, spoolMemory)
+	if err == nil {
+		f.close = done
+	}
+	return in, err
 }
 
 func (f *states) read(in io.ReadSeeker, key func() ([]byte, error)) error {

@@ -217,7 +217,7 @@ func (s *Store) Restore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = s.follow(ctx)
+	err = s.patiently(ctx, s.follow)
 	if damaged(err) {
 		err = s.overcome(ctx, err)
 	}
