@@ -202,7 +202,7 @@ func (p *proxy) claim(ctx context.Context) error {
 		return err
 	}
 	if p.w.local() && was.Place != replicas.Here {
-		p.w.claims.took(p.s.Ref(), replicas.Claim{From: rec.Replica, Was: was, Seq: p.s.ClaimedAt(p.claimed), Since: time.Now()})
+		p.w.took(p.s.Ref(), replicas.Claim{From: rec.Replica, Was: was, Seq: p.s.ClaimedAt(p.claimed), Since: time.Now()})
 	}
 	return nil
 }

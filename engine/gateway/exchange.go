@@ -21,8 +21,9 @@ type exchange struct {
 	a      *answer
 	who    caller
 	losses int
-	lost4  bool   // a 400 was taken for a lost session; no other one is
-	era    uint64 // when the request was sent
+	lost4  bool     // a 400 was taken for a lost session; no other one is
+	era    uint64   // when the request was sent
+	at     *binding // who may be executing it; nil = nobody has got it
 }
 
 // post carries a POST to the upstream and its answer back: it waits for an upstream that is down,
@@ -30,9 +31,14 @@ type exchange struct {
 func (p *proxy) post(a *answer, r *http.Request) {
 	x := &exchange{p: p, a: a, who: callerOf(r)}
 	ctx := r.Context()
+	if p.w.local() {
+		bounded, leave := p.w.works.enter(ctx)
+		defer leave()
+		ctx = bounded
+	}
 	wait := newBackoff(p.w.o.UpstreamWait)
 	for {
-		err := x.try(ctx)
+		err := x.fenced(ctx, x.try(ctx))
 		if err == nil {
 			return
 		}
@@ -43,7 +49,7 @@ func (p *proxy) post(a *answer, r *http.Request) {
 		if x.again(ctx, err, &wait) && wait.pause(ctx) {
 			continue
 		}
-		a.fail(ctx, err, &p.w.o.Logger)
+		a.fail(r.Context(), err, &p.w.o.Logger)
 		return
 	}
 }
@@ -87,7 +93,7 @@ func (x *exchange) try(ctx context.Context) error {
 			x.accept()
 			return nil
 		}
-		x.era = p.w.health.era.Load()
+		x.era, x.at = p.w.health.era.Load(), b
 		protocol := p.spoken(x.who)
 		resp, err := p.w.send(ctx, b.conn, outgoing{
 			method: http.MethodPost, who: x.who, body: body, session: b.id, protocol: protocol, patience: p.w.patience(x.a.payload),
@@ -105,6 +111,7 @@ func (x *exchange) try(ctx context.Context) error {
 			}
 			return err
 		}
+		x.at = nil
 		if err := x.recover(ctx, b); err != nil || x.a.begun() {
 			return before(err)
 		}

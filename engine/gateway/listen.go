@@ -110,6 +110,8 @@ func (p *proxy) get(a *answer, r *http.Request) {
 	defer cancel(nil)
 	defer context.AfterFunc(p.ctx, func() { cancel(errHibernated) })() //nolint:contextcheck // the runtime's end ends it, too
 	if len(at.request) > 0 {
+		ctx, leave := p.w.works.enter(ctx)
+		defer leave()
 		p.settleOrResume(ctx, a, r, at)
 		return
 	}

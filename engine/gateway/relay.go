@@ -33,7 +33,12 @@ var errClientGone = errors.New("the client is gone")
 func (s *relay) run(ctx context.Context, body io.ReadCloser) error {
 	for {
 		err := s.pump(body)
-		if err == nil || errors.Is(err, errClientGone) || ctx.Err() != nil {
+		switch {
+		case err == nil, errors.Is(err, errClientGone):
+			return err
+		case fenced(ctx) && s.a.begun():
+			return s.settle()
+		case ctx.Err() != nil:
 			return err
 		}
 		if !errors.Is(err, io.EOF) {
@@ -236,7 +241,7 @@ func (p *proxy) settleOrResume(ctx context.Context, a *answer, r *http.Request, 
 		s.b = b
 		if body, ok := s.resume(ctx); ok {
 			defer body.Close()
-			if err := s.run(ctx, body); err == nil || s.a.begun() || ctx.Err() != nil {
+			if err := s.run(ctx, body); err == nil || s.a.begun() || ctx.Err() != nil && !fenced(ctx) {
 				return
 			}
 		}

@@ -24,6 +24,7 @@ type party struct {
 	mu    sync.Mutex
 	ears  map[int]func([]byte)
 	next  int
+	sent  atomic.Int64      // requests to others
 	names map[string]bool   // who answers
 	doors map[string]string // host:port of each replica's listener for the others, by name
 }
@@ -77,6 +78,7 @@ func (p *party) Call(_ context.Context, name string) (bool, error) {
 
 // RoundTrip sends a request to the replica that its host names.
 func (p *party) RoundTrip(r *http.Request) (*http.Response, error) {
+	p.sent.Add(1)
 	p.mu.Lock()
 	r.URL.Host = p.doors[r.URL.Host]
 	p.mu.Unlock()

@@ -16,7 +16,8 @@ import (
 var errMoved = errors.New("the session is served by another replica")
 
 const (
-	routePatience = 20 * time.Second       // for a request whose session is being taken over
+	routePatience = 20 * time.Second       // for a request whose session is being taken over, and of the whole replica for an election
+	routeLeast    = 2 * time.Second        // for any request: a replica that has been cut off for longer hopes no more
 	routePause    = 100 * time.Millisecond // before the next look at a replica that cannot be reached
 	brokenPause   = 20 * time.Millisecond  // at most, where a connection broke before anything was sent: it may be dying
 )
@@ -36,11 +37,7 @@ func (g *Gateway) wherever(a *answer, r *http.Request, here func()) {
 		here()
 		return
 	}
-	patience := routePatience
-	if isForwarded(r) {
-		patience /= 2 // who forwarded it waits, too
-	}
-	ctx, cancel := context.WithTimeoutCause(r.Context(), patience, errNoRoute)
+	ctx, cancel := context.WithTimeoutCause(r.Context(), g.patience(r), errNoRoute)
 	defer cancel()
 	for {
 		a.moved = false
@@ -59,6 +56,18 @@ func (g *Gateway) wherever(a *answer, r *http.Request, here func()) {
 		}
 		return
 	}
+}
+
+// patience is how long a request waits for its session to be served somewhere. The servers of a stream need some seconds
+// for an election. Where they have not answered for longer than that, it is this replica that is away, and its clients
+// are better served by another one: they are told so soon.
+func (g *Gateway) patience(r *http.Request) time.Duration {
+	silent := time.Since(g.o.Waker.o.Replicas.Proven())
+	patience := max(routePatience-silent, routeLeast)
+	if isForwarded(r) {
+		patience /= 2 // who forwarded it waits, too
+	}
+	return patience
 }
 
 var errNoRoute = errors.New("the session's replica is not found in time")
@@ -166,6 +175,12 @@ func (w *Waker) mayClaim(ctx context.Context, rec engine.Binding) (replicas.Wher
 		return at, errMoved
 	}
 	return at, nil
+}
+
+// took notes a claim of what belonged to another replica, until it is settled in any case.
+func (w *Waker) took(ref journal.Ref, c replicas.Claim) {
+	w.claims.took(ref, c)
+	time.AfterFunc(w.o.Replicas.SettledWithin(), func() { w.claims.settled(ref, c) })
 }
 
 // settle waits until what was claimed from another replica is served by nobody there.

@@ -117,14 +117,11 @@ func (s *streams) heard(own bool, e *journal.Event) {
 	}
 }
 
-// CutStreams ends all GET streams of runtimes that live in this process: their sessions may be another replica's by now.
-func (w *Waker) CutStreams() {
-	if w.o.Upstream.Shared() {
-		return
-	}
-	w.streams.mu.Lock()
-	defer w.streams.mu.Unlock()
-	for _, list := range w.streams.by {
+// cut ends all streams.
+func (s *streams) cut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, list := range s.by {
 		for _, st := range list {
 			st.cancel(replicas.ErrCutOff)
 		}

@@ -101,6 +101,7 @@ type Waker struct {
 	tools   hints
 	claims  claims
 	streams streams
+	works   works
 
 	mu     sync.Mutex
 	closed bool

@@ -137,6 +137,9 @@ func (d *daemon) open(ctx context.Context) (err error) {
 	admin := "off"
 	if d.c.AdminListen != "" {
 		if d.adminListen, err = lc.Listen(ctx, "tcp", d.c.AdminListen); err != nil {
+			if d.peerListen != nil {
+				_ = d.peerListen.Close() // nothing was served on it
+			}
 			d.clients.close(ctx)
 			return fmt.Errorf("--admin-listen %s: %w", d.c.AdminListen, err)
 		}

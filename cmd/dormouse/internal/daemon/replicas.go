@@ -104,7 +104,7 @@ func (d *daemon) joinReplicas(ctx context.Context) error {
 	d.directory, err = replicas.Start(ctx, replicas.Options{
 		Self: d.c.Replica, Boot: d.store.Committer.Writer().String(), Version: d.c.Version, URL: d.peerURL, Key: d.secret("replica-messages"),
 		Wire: d.store.Journal.Signals(), CatchUp: d.store.Follower.CatchUp, Folded: d.folded,
-		Fence: d.c.Replicas.Fence, Fenced: d.fenced, Taken: d.fail, Logger: d.log,
+		Fence: d.c.Replicas.Fence, Fenced: d.fenced, Stuck: d.store.Journal.Elsewhere, Taken: d.fail, Logger: d.log,
 	})
 	if err != nil {
 		return err
@@ -130,10 +130,10 @@ func (d *daemon) folded() (seq journal.Seq, events uint64) {
 	return seq, events
 }
 
-// fenced ends the streams of runtimes that another replica may have taken over.
+// fenced ends what is under way in runtimes that another replica may have taken over.
 func (d *daemon) fenced() {
 	if w := d.listening.Load(); w != nil {
-		w.CutStreams()
+		w.Fenced()
 	}
 }
 
