@@ -36,15 +36,20 @@ func TestExportThatBreaksOff(t *testing.T) {
 		for _, failsAt := range []int{1, 2} {
 			ctx, leave := context.WithCancel(t.Context())
 			wantErr(t, export(ctx, failsAt, leave), gone)
-			if !strings.Contains(h.log.String(), fmt.Sprintf(`"count":%d,"message":"[SECURITY] session_export"`, failsAt)) {
+			if !strings.Contains(h.log.String(), fmt.Sprintf(`"count":%d,"end":"broke off","message":"[SECURITY] session_export"`, failsAt)) {
 				t.Errorf("log: %s", h.log)
 			}
-			if n := h.pen.events(journal.KindExported); len(n) != failsAt || n[failsAt-1].Note.Count != uint64(failsAt) {
+			if n := h.pen.events(journal.KindExported); len(n) != failsAt || n[failsAt-1].Note.Count != uint64(failsAt) || n[failsAt-1].Note.Text != "broke off" {
 				t.Errorf("journaled: %+v", n)
 			}
 		}
+		n, err := h.ExportReceived(t.Context(), func(engine.SessionState) error { return nil }, func() error { return gone })
+		wantErr(t, err, gone)
+		if last := h.pen.events(journal.KindExported); n != 2 || last[len(last)-1].Note.Count != 2 || last[len(last)-1].Note.Text != "broke off" {
+			t.Errorf("nobody has said that all of it came: %d, %+v", n, last)
+		}
 		h.pen.down.Store(true)
-		err := export(t.Context(), 1, func() {})
+		err = export(t.Context(), 1, func() {})
 		h.pen.down.Store(false)
 		wantErr(t, err, gone)
 		wantErr(t, err, journal.ErrUnavailable)

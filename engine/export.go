@@ -21,7 +21,7 @@ func (e *Engine) ExportSessionState(ctx context.Context) ([]SessionState, error)
 		return nil
 	})
 	if err == nil {
-		err = e.exported(ctx, n)
+		err = e.exported(ctx, n, "")
 	}
 	if err != nil {
 		return nil, err
@@ -31,18 +31,31 @@ func (e *Engine) ExportSessionState(ctx context.Context) ([]SessionState, error)
 
 // ExportEach is ExportSessionState for more sessions than should be in memory at once: it calls fn for each,
 // by ref, and returns how many it took. An error of fn ends it and is returned. The export is journaled, even if ctx
-// has ended, and if that fails, it has failed. One that breaks off is journaled, too, with all that fn was called for.
+// has ended, and if that fails, it has failed. One that breaks off is journaled, too, as such, with all that fn was called
+// for.
 func (e *Engine) ExportEach(ctx context.Context, fn func(SessionState) error) (int, error) {
+	return e.ExportReceived(ctx, fn, func() error { return nil })
+}
+
+// brokeOff is what the event of an export says that its receiver did not get, or may not have got, to its end.
+const brokeOff = "broke off"
+
+// ExportReceived is ExportEach for a receiver who is elsewhere: received waits for its word that it has got everything that fn
+// was called for. Without that the export has broken off, and received's error is returned.
+func (e *Engine) ExportReceived(ctx context.Context, fn func(SessionState) error, received func() error) (int, error) {
 	handed := 0
 	n, err := e.exportEach(ctx, func(s SessionState) error {
 		handed++ // before fn, which may fail after it has written a part
 		return fn(s)
 	})
+	if err == nil {
+		err = received()
+	}
 	switch {
 	case err == nil:
-		err = e.exported(ctx, n)
+		err = e.exported(ctx, n, "")
 	case handed > 0:
-		err = errors.Join(err, e.exported(ctx, handed))
+		err = errors.Join(err, e.exported(ctx, handed, brokeOff))
 	}
 	return n, err
 }
@@ -50,12 +63,16 @@ func (e *Engine) ExportEach(ctx context.Context, fn func(SessionState) error) (i
 // exportNoteTimeout is how long journaling an export may take, which does not end with whoever asked for it.
 const exportNoteTimeout = 30 * time.Second
 
-// exported logs and journals that so many sessions were handed out.
-func (e *Engine) exported(ctx context.Context, n int) error {
-	send(e.security("session_export").Int("count", n), "session_export")
+// exported logs and journals that so many sessions were handed out, and what else there is to say.
+func (e *Engine) exported(ctx context.Context, n int, what string) error {
+	l := e.security("session_export").Int("count", n)
+	if what != "" {
+		l = l.Str("end", what)
+	}
+	send(l, "session_export")
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), exportNoteTimeout)
 	defer cancel()
-	return e.note(ctx, journal.KindExported, n)
+	return e.note(ctx, journal.KindExported, n, what)
 }
 
 // exportEach is ExportEach without a trace of it.
@@ -80,9 +97,9 @@ func (e *Engine) exportEach(ctx context.Context, fn func(SessionState) error) (n
 }
 
 // note journals that so many sessions were exported or imported.
-func (e *Engine) note(ctx context.Context, k journal.Kind, n int) error {
+func (e *Engine) note(ctx context.Context, k journal.Kind, n int, text string) error {
 	_, err := e.o.Appender.Append(ctx, journal.Event{
-		Kind: k, At: journal.InstantOf(time.Now()), Note: &journal.Note{Replica: e.o.Replica, Count: uint64(n)},
+		Kind: k, At: journal.InstantOf(time.Now()), Note: &journal.Note{Replica: e.o.Replica, Count: uint64(n), Text: text},
 	})
 	if err != nil {
 		return fmt.Errorf("journal that sessions were %v: %w", k, unreachable(err))

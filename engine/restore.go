@@ -88,7 +88,7 @@ func (r *restore) finish(ctx context.Context) (RestoreResult, error) {
 		err = context.Cause(ctx)
 	}
 	if r.result.Restored > 0 && err == nil {
-		err = r.e.note(ctx, journal.KindImported, r.result.Restored)
+		err = r.e.note(ctx, journal.KindImported, r.result.Restored, "")
 	}
 	if err != nil {
 		return r.result, fmt.Errorf("restore: %w", err)

@@ -21,14 +21,14 @@ func TestExport(t *testing.T) {
 	clients(t, f, func(t *testing.T, c *control.Client) {
 		t.Helper()
 		const n = 3000
-		endsWith := func(fail error) func(context.Context, func([]byte) error) (int, error) { // may run on when the client has left
-			return func(_ context.Context, fn func([]byte) error) (int, error) {
+		endsWith := func(fail error) func(context.Context, func([]byte) error, func() error) (int, error) { // may run on when the client has left
+			return func(_ context.Context, fn func([]byte) error, received func() error) (int, error) {
 				for i := range n {
 					if err := fn(fmt.Appendf(nil, `{"n":%d,"html":"<&>"}`, i)); err != nil {
 						return i, err
 					}
 				}
-				return n, fail
+				return n, errors.Join(received(), fail)
 			}
 		}
 		f.backend.Export = endsWith(nil)
@@ -51,12 +51,52 @@ func TestExport(t *testing.T) {
 		if _, err := c.Export(t.Context(), func([]byte) error { return nil }); err == nil || err.Error() != fail.Error() {
 			t.Errorf("the backend's error at the end: %v", err)
 		}
-		f.backend.Export = func(context.Context, func([]byte) error) (int, error) {
+		f.backend.Export = func(context.Context, func([]byte) error, func() error) (int, error) {
 			return 0, &control.RefusedError{Err: fail, Hint: "do so"}
 		}
 		_, err = c.Export(t.Context(), func([]byte) error { return nil })
 		if a, ok := errors.AsType[*control.APIError](err); !ok || a.Hint != "do so" {
 			t.Errorf("refused: %v", err)
+		}
+	})
+}
+
+// A client that leaves in the last bytes, which no buffer tells from bytes that were read, has not got the export.
+func TestExportIsReceived(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	clients(t, f, func(t *testing.T, c *control.Client) {
+		t.Helper()
+		ends := make(chan error, 1)
+		f.backend.Export = func(_ context.Context, fn func([]byte) error, received func() error) (int, error) {
+			for range 3 {
+				if err := fn([]byte(`{"n":1}`)); err != nil {
+					ends <- err
+					return 0, err
+				}
+			}
+			err := received()
+			ends <- err
+			return 3, err
+		}
+		if n, err := c.Export(t.Context(), func([]byte) error { return nil }); n != 3 || err != nil {
+			t.Errorf("%d, %v", n, err)
+		}
+		if err := <-ends; err != nil {
+			t.Errorf("it was received: %v", err)
+		}
+		left := errors.New("the disk is full")
+		i := 0
+		if _, err := c.Export(t.Context(), func([]byte) error {
+			if i++; i == 3 {
+				return left // everything has been sent by now
+			}
+			return nil
+		}); !errors.Is(err, left) {
+			t.Error(err)
+		}
+		if err := <-ends; err == nil {
+			t.Error("it counts as received")
 		}
 	})
 }

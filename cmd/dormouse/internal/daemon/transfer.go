@@ -46,15 +46,15 @@ func ParseExportKey(text []byte) ([]byte, error) {
 // TransferOf lets sessions be moved into and out of an engine.
 func TransferOf(e *engine.Engine) control.Transfer {
 	return control.Transfer{
-		Export: func(ctx context.Context, fn func([]byte) error) (int, error) {
-			return e.ExportEach(ctx, func(s engine.SessionState) error {
+		Export: func(ctx context.Context, fn func([]byte) error, received func() error) (int, error) {
+			return e.ExportReceived(ctx, func(s engine.SessionState) error {
 				text, err := engine.EncodeSessionState(&s)
 				if err != nil {
 					return err
 				}
 				defer clear(text)
 				return fn(text)
-			})
+			}, received)
 		},
 		Restore: func(ctx context.Context, states iter.Seq[engine.SessionState]) (engine.RestoreResult, error) {
 			return e.RestoreEach(ctx, states)
@@ -65,12 +65,12 @@ func TransferOf(e *engine.Engine) control.Transfer {
 // transfer counts what is moved. It is asked only while ready.
 func (d *daemon) transfer() control.Transfer {
 	return control.Transfer{
-		Export: func(ctx context.Context, fn func([]byte) error) (int, error) {
+		Export: func(ctx context.Context, fn func([]byte) error, received func() error) (int, error) {
 			size := len("[]")
 			n, err := TransferOf(d.engine).Export(ctx, func(state []byte) error {
 				size += len(state) + len(",")
 				return fn(state)
-			})
+			}, received)
 			if err == nil {
 				d.metrics.Exported(n, size-min(n, 1))
 			}
