@@ -11,14 +11,39 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 )
 
 // child is a process under measurement.
 type child struct {
-	cmd *exec.Cmd
-	log bytes.Buffer
+	cmd    *exec.Cmd
+	log    tail
+	exited chan struct{} // closed when it has ended and all that it has said is in log
+}
+
+// tail keeps the end of what is written. Safe for concurrent use.
+type tail struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+const tailBytes = 8 << 10
+
+func (l *tail) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.text = append(l.text, p...); len(l.text) > tailBytes {
+		l.text = bytes.Clone(l.text[len(l.text)-tailBytes:])
+	}
+	return len(p), nil
+}
+
+func (l *tail) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.text)
 }
 
 // start runs this binary with args.
@@ -31,16 +56,29 @@ func start(ctx context.Context, args ...string) (*child, error) {
 	c.cmd.Stdout, c.cmd.Stderr = &c.log, &c.log
 	c.cmd.Env = append(os.Environ(), "DORMOUSE_LOG_LEVEL=warn")
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	return c, c.cmd.Start()
+	return c, c.run()
+}
+
+// run starts the process, and waits for its end in the background.
+func (c *child) run() error {
+	if err := c.cmd.Start(); err != nil {
+		return err
+	}
+	c.exited = make(chan struct{})
+	go func() {
+		defer close(c.exited)
+		_ = c.cmd.Wait() // ProcessState says how it ended
+	}()
+	return nil
 }
 
 // stop kills the process: no benchmark needs its good-bye.
 func (c *child) stop() {
 	_ = c.cmd.Process.Kill() // it may have ended by itself
-	_ = c.cmd.Wait()         // killed: the error says just that
+	<-c.exited
 }
 
-// ready polls url until it answers 200.
+// ready polls url until it answers 200, for a minute at most, or until the process has ended.
 func (c *child) ready(ctx context.Context, url string, every time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -51,6 +89,8 @@ func (c *child) ready(ctx context.Context, url string, every time.Duration) erro
 			return nil
 		}
 		select {
+		case <-c.exited:
+			return fmt.Errorf("%s has ended (%s) before it was ready; its last words:\n%s", c.cmd.Args[1], c.cmd.ProcessState, c.log.String())
 		case <-ctx.Done():
 			return fmt.Errorf("%s is not ready: %w\n%s", c.cmd.Args[1], ctx.Err(), c.log.String())
 		case <-tick.C:
