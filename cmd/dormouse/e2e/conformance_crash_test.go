@@ -35,6 +35,7 @@ func crashRuns() []crashes {
 		{"go, 2025-11-25", goServer("-stateless=false"), "2025-11-25", 7, all},
 		{"go, 2025-11-25, more often", goServer("-stateless=false"), "2025-11-25", 4, all},
 		{"go, 2025-06-18", goServer("-stateless=false"), "2025-06-18", 5, all},
+		{"go, stateless", goServer("-stateless=true"), "2026-07-28", 5, all},
 		{"server-everything", startEverything, "2025-11-25", 11, all},
 		{"built-in", nil, "2025-11-25", 5, []casualties{{gateway: true}}},
 	}

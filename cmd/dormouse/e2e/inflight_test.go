@@ -75,7 +75,7 @@ func patientDoor(t *testing.T, target string) (door string, begun <-chan struct{
 			return nil
 		},
 	}
-	srv := httptest.NewServer(proxy)
+	srv := httptest.NewServer(whole(proxy.ServeHTTP))
 	t.Cleanup(func() {
 		srv.CloseClientConnections()
 		srv.Close()
