@@ -97,7 +97,7 @@ func (w *world) boot(name journal.ReplicaID) (*replica, error) {
 	w.must(err)
 	committer, err := commit.New(commit.Options{
 		Port: w.journal, Encoder: sealer, Journal: w.journal.ID(), Writer: id, Basis: follower.Basis,
-		Linger: -1, AttemptTimeout: 5 * time.Millisecond, RetryEvery: time.Millisecond,
+		Linger: -1, AttemptTimeout: 5 * time.Millisecond, RetryEvery: time.Millisecond, MaxWait: time.Hour,
 	})
 	w.must(err)
 	return &replica{w: w, name: name, committer: committer, follower: follower}, nil
@@ -196,7 +196,7 @@ func (w *world) tryVerify(headersOnly bool) (*audit.Report, error) {
 	if headersOnly {
 		o.Opener = nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	return audit.Verify(ctx, o)
 }

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestDeploy starts what deploy/ describes, for real: three nats-servers on deploy/nats/nats-server.conf, n8n-mcp, two
@@ -35,13 +34,13 @@ func TestDeploy(t *testing.T) {
 		if victim == "n8n-mcp" { // the only one of its kind
 			d.start(victim)
 		}
-		c.mustCall(time.Minute, "tools_documentation", map[string]any{}, "n8n")
+		c.mustCall(callLimit, "tools_documentation", map[string]any{}, "n8n")
 		if victim != "n8n-mcp" {
 			d.start(victim)
 		}
 		d.waitBalanced()
 		for range 4 { // both replicas
-			c.mustCall(time.Minute, "tools_documentation", map[string]any{}, "n8n")
+			c.mustCall(callLimit, "tools_documentation", map[string]any{}, "n8n")
 		}
 	}
 	if err := c.terminate(); err != nil {
@@ -83,7 +82,7 @@ func startDeployment(t *testing.T) *deployment {
 		"/run/secrets/client-tokens":  d.secret("client-tokens", "acme:"+d.clientToken),
 	}
 	keys := d.compose.Services["keys"].Command
-	run(t, 30*time.Second, append(keys[:len(keys)-1:len(keys)-1], d.replace[keys[len(keys)-1]])...).must(t)
+	run(t, hung, append(keys[:len(keys)-1:len(keys)-1], d.replace[keys[len(keys)-1]])...).must(t)
 	for _, name := range []string{"nats-1", "nats-2", "nats-3", "n8n-mcp"} {
 		d.start(name)
 	}
@@ -158,7 +157,7 @@ func (d *deployment) waitBalanced() {
 // waitOK waits until a service answers 200.
 func (d *deployment) waitOK(name, port, path string) {
 	d.t.Helper()
-	eventually(d.t, time.Minute, name+" ready", func(ctx context.Context) error {
+	eventually(d.t, callLimit, name+" ready", func(ctx context.Context) error {
 		if !d.procs[name].running() {
 			return fmt.Errorf("it ended: %s", tail(d.procs[name].log, 2000))
 		}

@@ -189,7 +189,7 @@ func (c *clients) connect(name, url string, headers map[string]string) *client {
 // connectBy is connect with a client of another SDK.
 func (c *clients) connectBy(sdk, name, url string, headers map[string]string) *client {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeoutCause(c.t.Context(), 60*time.Second, errTimeout)
+	ctx, cancel := context.WithTimeoutCause(c.t.Context(), hung, errTimeout)
 	defer cancel()
 	a, err := c.do(ctx, command{Op: "connect", Client: name, URL: url, Headers: headers, SDK: sdk})
 	if err != nil {
@@ -200,7 +200,7 @@ func (c *clients) connectBy(sdk, name, url string, headers map[string]string) *c
 
 // call calls a tool and returns the text of its result. A result with isError is an error too.
 func (c *client) call(ctx context.Context, limit time.Duration, tool string, args any) (string, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, limit+10*time.Second, errTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit+hung, errTimeout)
 	defer cancel()
 	a, err := c.all.do(ctx, command{Op: "call", Client: c.name, Tool: tool, Args: args, TimeoutMS: limit.Milliseconds()})
 	if err != nil {
@@ -250,7 +250,7 @@ func (c *client) mustCall(limit time.Duration, tool string, args any, want strin
 // mustHave lists the tools, one of which must be there.
 func (c *client) mustHave(tool string) {
 	c.all.t.Helper()
-	a, err := c.all.do(c.all.t.Context(), command{Op: "tools", Client: c.name, TimeoutMS: 30_000})
+	a, err := c.all.do(c.all.t.Context(), command{Op: "tools", Client: c.name, TimeoutMS: callLimit.Milliseconds()})
 	if err != nil {
 		c.all.t.Fatalf("client %s: tools/list: %v", c.name, err)
 	}

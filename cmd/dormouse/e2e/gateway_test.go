@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // gateway is a dormouse serve that can be killed and started again on the same folder and ports.
@@ -56,7 +55,7 @@ func (g *gateway) launch() {
 
 func (g *gateway) waitReady() {
 	g.t.Helper()
-	eventually(g.t, 30*time.Second, "gateway ready", func(ctx context.Context) error {
+	eventually(g.t, hung, "gateway ready", func(ctx context.Context) error {
 		if !g.process.running() {
 			return fmt.Errorf("it ended: %s", tail(g.log, 2000))
 		}
@@ -100,7 +99,7 @@ func (g *gateway) page(url string) string {
 // cli runs a dormouse command on the gateway's folder.
 func (g *gateway) cli(args ...string) result {
 	g.t.Helper()
-	return run(g.t, 30*time.Second, append(args, "--data", g.data)...)
+	return run(g.t, hung, append(args, "--data", g.data)...)
 }
 
 // checkLog fails the test when the gateway's log shows a panic or a data race.

@@ -60,7 +60,7 @@ func do(t *testing.T, method, url string, headers map[string]string, body io.Rea
 		}
 		req.Header[http.CanonicalHeaderKey(k)] = []string{v}
 	}
-	resp, err := (&http.Client{Timeout: 30 * time.Second}).Do(req)
+	resp, err := (&http.Client{Timeout: hung}).Do(req)
 	if err != nil {
 		return reply{body: err.Error()}
 	}
@@ -71,12 +71,12 @@ func do(t *testing.T, method, url string, headers map[string]string, body io.Rea
 // raw writes bytes to the gateway as they are and returns the first answer; status 0: it hung up.
 func raw(t *testing.T, addr, request string) reply {
 	t.Helper()
-	conn, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(t.Context(), "tcp", addr)
+	conn, err := (&net.Dialer{Timeout: hung}).DialContext(t.Context(), "tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(15 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(hung))
 	_, _ = io.WriteString(conn, request) // a server that refuses early may reset what follows
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {

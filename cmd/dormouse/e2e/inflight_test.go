@@ -123,9 +123,9 @@ func TestInFlightCallOfATypeScriptClient(t *testing.T) {
 			if c.version != version {
 				t.Fatalf("version %q", c.version)
 			}
-			limit := 10 * time.Second // of the older clients; the other must not need it
+			limit := 20 * time.Second // of the older clients; the other must not need it
 			if settled {
-				limit = 2 * time.Minute
+				limit = callLimit
 			}
 			failed := make(chan error, 1)
 			go func() {

@@ -57,7 +57,7 @@ func prepare(dir string) (err error) {
 		return err
 	}
 	shared.binary = filepath.Join(dir, "dormouse")
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*hung)
 	defer cancel()
 	args := []string{"build", "-o", shared.binary}
 	if os.Getenv("E2E_RACE") != "" { // slower; checkLog then finds data races
@@ -72,6 +72,9 @@ func prepare(dir string) (err error) {
 }
 
 var errTimeout = errors.New("timed out")
+
+// hung is a wait that nothing takes that works, however busy the machine is. No test waits for less.
+const hung = 3 * time.Minute
 
 // eventually calls ok until it returns nil, and fails the test with its last error after the limit.
 func eventually(t *testing.T, limit time.Duration, what string, ok func(ctx context.Context) error) {

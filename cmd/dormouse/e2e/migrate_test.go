@@ -13,7 +13,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 )
 
 // startN8NMCPEngine starts n8n-mcp's engine embedded in a program of its own, as its library guide shows.
@@ -35,7 +34,7 @@ func node(t *testing.T, args ...string) string {
 	t.Helper()
 	env := []string{"AUTH_TOKEN=" + upstreamToken, "N8N_MCP_TELEMETRY_DISABLED=true", "LOG_LEVEL=error", "WEBHOOK_SECURITY_MODE=moderate"}
 	argv := append([]string{filepath.Join(shared.npm, "sessions.mjs")}, args...)
-	return runIn(t, time.Minute, t.TempDir(), env, shared.node, argv...).must(t).stdout
+	return runIn(t, hung, t.TempDir(), env, shared.node, argv...).must(t).stdout
 }
 
 // TestMigrateFromN8NMCP: real clients are connected to n8n-mcp's own engine. What its exportSessionState gives is

@@ -11,14 +11,13 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestReadme runs the README's commands as they stand, in a fresh clone. What differs per machine, the ports
 // and the data folder, comes in through the environment.
 func TestReadme(t *testing.T) {
 	clone := filepath.Join(t.TempDir(), "clone")
-	runIn(t, time.Minute, t.TempDir(), nil, "git", "clone", "--quiet", "--no-local", shared.root, clone).must(t)
+	runIn(t, hung, t.TempDir(), nil, "git", "clone", "--quiet", "--no-local", shared.root, clone).must(t)
 	readme, err := os.ReadFile(filepath.Join(shared.root, "README.md"))
 	if err != nil {
 		t.Fatal(err)
@@ -31,7 +30,7 @@ func TestReadme(t *testing.T) {
 
 	g.log = filepath.Join(clone, "serve.log")
 	p := startProc(t, g.log, env, "bash", "-c", block(t, string(readme), "serve"))
-	eventually(t, 5*time.Minute, "the README's serve is ready", func(ctx context.Context) error {
+	eventually(t, 3*hung, "the README's serve is ready", func(ctx context.Context) error {
 		if !p.running() {
 			t.Fatalf("it ended: %s", tail(g.log, 4000))
 		}
@@ -43,11 +42,11 @@ func TestReadme(t *testing.T) {
 	})
 	// The client's lines name the default address; here the gateway listens elsewhere.
 	client := strings.ReplaceAll(block(t, string(readme), "client"), "127.0.0.1:8808", g.listen)
-	r := runIn(t, time.Minute, clone, env, "bash", "-euc", client).must(t)
+	r := runIn(t, hung, clone, env, "bash", "-euc", client).must(t)
 	if !strings.Contains(strings.ToLower(r.stdout), "mcp-session-id") {
 		t.Errorf("the README's client lines showed no session:\n%s%s", r.stdout, r.stderr)
 	}
-	r = runIn(t, time.Minute, clone, env, "bash", "-euc", block(t, string(readme), "look")).must(t)
+	r = runIn(t, hung, clone, env, "bash", "-euc", block(t, string(readme), "look")).must(t)
 	if !strings.Contains(r.stdout, "created") {
 		t.Errorf("the README's look into the journal shows no event:\n%s", r.stdout)
 	}
@@ -55,7 +54,7 @@ func TestReadme(t *testing.T) {
 	if got := strings.TrimSpace(block(t, string(readme), "test")); got != "go test ./..." {
 		t.Errorf("the README's test command is %q, and the gate runs another", got)
 	}
-	runIn(t, 3*time.Minute, clone, nil, "bash", "-euc", block(t, string(readme), "demo")).must(t)
+	runIn(t, 2*hung, clone, nil, "bash", "-euc", block(t, string(readme), "demo")).must(t)
 }
 
 // block returns the fenced code behind the comment <!-- run: name -->.

@@ -14,7 +14,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // npx is how most people start a server from npm; here it may not fetch anything.
@@ -58,7 +57,7 @@ func (g *gateway) children() (pids []int) {
 // noneOf waits until none of the processes is left.
 func noneOf(t *testing.T, pids []int) {
 	t.Helper()
-	eventually(t, 20*time.Second, "children end", func(context.Context) error {
+	eventually(t, hung, "children end", func(context.Context) error {
 		for _, pid := range pids {
 			stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 			if err == nil && !bytes.Contains(stat, []byte(") Z ")) {
@@ -125,7 +124,7 @@ func TestStdioChildrenDieWithTheGateway(t *testing.T) {
 				t.Helper()
 				for _, one := range all {
 					one.mustHave(c.tool)
-					one.mustCall(60*time.Second, c.tool, c.args, c.want)
+					one.mustCall(callLimit, c.tool, c.args, c.want)
 				}
 				pids := g.children()
 				if len(pids) < 2*len(all) { // the shell and the server
@@ -143,7 +142,7 @@ func TestStdioChildrenDieWithTheGateway(t *testing.T) {
 			}
 			noneOf(t, pids)
 			pids = ask()
-			if !g.process.terminate(20 * time.Second) {
+			if !g.process.terminate(hung) {
 				t.Error("the gateway does not end")
 			}
 			noneOf(t, pids)
@@ -166,10 +165,10 @@ func TestStdioCallInFlight(t *testing.T) {
 		calls++
 		ended := make(chan error, 1)
 		go func() {
-			_, err := c.call(context.WithoutCancel(t.Context()), 50*time.Second, tool, map[string]any{"duration": seconds, "steps": seconds})
+			_, err := c.call(context.WithoutCancel(t.Context()), callLimit, tool, map[string]any{"duration": seconds, "steps": seconds})
 			ended <- err
 		}()
-		eventually(t, 20*time.Second, "the call is under way", func(context.Context) error {
+		eventually(t, hung, "the call is under way", func(context.Context) error {
 			n := 0
 			for line := range strings.Lines(g.cli("log", "--json").must(t).stdout) {
 				if strings.Contains(line, `"opened"`) && strings.Contains(line, tool) {
@@ -195,7 +194,7 @@ func TestStdioCallInFlight(t *testing.T) {
 		repeats bool // perhaps
 	}{
 		{"the child", killChild, 4, true},
-		{"the gateway", func() { g.kill(); g.start() }, 40, false},
+		{"the gateway", func() { g.kill(); g.start() }, 100, false},
 	} {
 		ended := begin(killed.seconds)
 		killed.kill()
@@ -225,7 +224,7 @@ func TestStdioTenantsKey(t *testing.T) {
 		tenant := addTenant(n8n, fmt.Sprintf("stdio-%d", i))
 		c := ts.connect(tenant.id, g.url(), tenant.headers())
 		c.mustHave(listWorkflows)
-		c.mustCall(60*time.Second, listWorkflows, map[string]any{}, tenant.marker)
+		c.mustCall(callLimit, listWorkflows, map[string]any{}, tenant.marker)
 	}
 	for _, pid := range g.children() {
 		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))

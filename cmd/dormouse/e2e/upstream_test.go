@@ -30,12 +30,12 @@ func TestN8NMCPKilledUnderThirtyTwoSessions(t *testing.T) {
 	tr := startTraffic(t, sessions, listWorkflows, nil)
 	for range 3 {
 		tr.mark()
-		tr.waitAll(60*time.Second, len(sessions), 2)
+		tr.waitAll(hung, len(sessions), 2)
 		up.kill()
 		up.start()
 	}
 	tr.mark()
-	tr.waitAll(60*time.Second, len(sessions), 3)
+	tr.waitAll(hung, len(sessions), 3)
 	tr.noneFailed()
 	tr.report()
 	g.checkLog()
@@ -57,7 +57,7 @@ func TestEverythingKilledAloneAndWithTheGateway(t *testing.T) {
 	var tr *traffic
 	served := func(n int) {
 		tr.mark()
-		tr.waitAll(60*time.Second, len(sessions), n)
+		tr.waitAll(hung, len(sessions), n)
 	}
 	tr = startTraffic(t, sessions, "echo", map[string]string{"message": "are you there"})
 	for range 3 {

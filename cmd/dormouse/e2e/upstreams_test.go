@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 )
 
 // upstream is a real MCP server from npm that can be killed and started again on its port.
@@ -41,7 +40,7 @@ func (u *upstream) launch() {
 
 func (u *upstream) waitReady() {
 	u.t.Helper()
-	eventually(u.t, 60*time.Second, filepath.Base(u.log)+" ready", u.probe)
+	eventually(u.t, hung, filepath.Base(u.log)+" ready", u.probe)
 }
 
 func (u *upstream) kill() { u.process.kill() }

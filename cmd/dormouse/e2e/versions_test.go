@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
@@ -198,7 +197,7 @@ func connectGo(t *testing.T, url string) *mcp.ClientSession {
 	t.Helper()
 	tr := &http.Transport{DisableKeepAlives: true} // or a call may be sent on a connection that a crash has just cut
 	c := mcp.NewClient(&mcp.Implementation{Name: "e2e", Version: "1"}, nil)
-	s, err := c.Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: url, HTTPClient: &http.Client{Transport: tr, Timeout: time.Minute}}, nil)
+	s, err := c.Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: url, HTTPClient: &http.Client{Transport: tr, Timeout: callLimit}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

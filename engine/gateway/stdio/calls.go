@@ -55,10 +55,14 @@ func (c *conn) expect(s *stream, m *message) {
 	switch m.Method {
 	case "initialize":
 		c.opening = key(m.ID)
+	case "logging/setLevel":
 	case "resources/subscribe":
 		c.subs[m.Params.URI] = struct{}{}
 	case "resources/unsubscribe":
 		delete(c.subs, m.Params.URI)
+		c.served = true
+	default:
+		c.served = true
 	}
 }
 

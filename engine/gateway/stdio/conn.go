@@ -49,6 +49,7 @@ type conn struct {
 	subs    map[string]struct{} // resources
 	idle    *time.Timer         // runs while nothing is under way
 	used    time.Time           // when the last request ended
+	served  bool                // the child was asked for more than what opens a session
 	died    error               // why the last child is dead; nil = it is not, or nobody has said yet
 	closed  bool
 }
@@ -233,7 +234,7 @@ func (c *conn) reset(ch *child, opening string) {
 	c.child, c.id, c.opening, c.died = ch, rand.Text(), opening, nil
 	c.calls, c.tokens, c.subs = map[string]*stream{}, map[string]*stream{}, map[string]struct{}{}
 	c.posts, c.backlog = nil, backlog{}
-	c.used = time.Now()
+	c.used, c.served = time.Now(), false
 }
 
 // Close stops the child and waits until it is gone.

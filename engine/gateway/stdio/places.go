@@ -9,7 +9,13 @@ import (
 	"github.com/dormouse-mcp/dormouse/journal"
 )
 
-const placePause = 50 * time.Millisecond
+const (
+	placePause = 50 * time.Millisecond
+
+	// freshFor is how long a child that has opened a session is left to the request that it was opened for. Where many
+	// sessions want few places, they would else take them from each other before any of them was served.
+	freshFor = time.Second
+)
 
 // place waits until c may have a child: the session's former one is gone, it is not in trouble, and there are not
 // too many. For a place, the child that has had nothing to do for the longest time is stopped.
@@ -93,14 +99,14 @@ func (u *Upstream) idlest() (found *conn) {
 	return found
 }
 
-// idleSince reports whether nothing is under way, and since when. It does not wait for a connection that is busy just
-// now.
+// idleSince reports whether nothing is under way, or about to be, and since when. It does not wait for a connection that
+// is busy just now.
 func (c *conn) idleSince() (time.Time, bool) {
 	if !c.mu.TryLock() {
 		return time.Time{}, false
 	}
 	defer c.mu.Unlock()
-	return c.used, c.unused()
+	return c.used, c.unused() && (c.served || time.Since(c.used) > freshFor)
 }
 
 // unused reports whether the child has nothing to do. c.mu is held.
