@@ -2,6 +2,7 @@ package replicas_test
 
 import (
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -117,6 +118,38 @@ func TestRefused(t *testing.T) {
 		if waited := time.Since(began); waited > time.Second {
 			t.Errorf("it waited %v", waited)
 		}
+	})
+}
+
+// TestGoneInAnElection: whoever claims from a replica that is gone asks until that is certain. The stream answers nobody at
+// first, and the question of somebody else, from before the claim, is still open.
+func TestGoneInAnElection(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		air := &air{}
+		a, b := start(t, air, "a", "1", "k"), start(t, air, "b", "1", "k")
+		defer a.Close()
+		defer b.Close()
+		time.Sleep(3 * time.Second)
+		a.end.cut(true)
+		if !b.Refused(t.Context(), "a", "a1") {
+			t.Fatal("it is there although nobody answers")
+		}
+		was := b.sees(t, "a", replicas.Gone)
+		b.end.cut(true)
+		time.Sleep(3 * time.Second)
+		var other sync.WaitGroup
+		other.Go(func() { b.Refused(t.Context(), "a", "a1") })
+		time.Sleep(10 * time.Millisecond)
+		began := time.Now()
+		time.AfterFunc(500*time.Millisecond, func() { b.end.cut(false) })
+		if err := b.Settled(t.Context(), replicas.Claim{From: "a", Was: was, Seq: 7, Since: began}); err != nil {
+			t.Fatal(err)
+		}
+		if waited := time.Since(began); waited > 3*time.Second {
+			t.Errorf("it waited %v", waited)
+		}
+		other.Wait()
 	})
 }
 

@@ -89,16 +89,20 @@ type Claim struct {
 
 // Settled returns once nobody but the winner serves what was claimed. It fails with ctx's cause alone.
 func (d *Directory) Settled(ctx context.Context, c Claim) error {
-	asked := false
+	var asked time.Time
 	for {
 		change, left := d.settled(c)
 		if left <= 0 {
 			return nil
 		}
-		if c.Was.Place == Gone && !asked {
-			asked = true
-			d.inquire(ctx, c.From, c.Was.Boot)
-			continue
+		if c.Was.Place == Gone {
+			pause := d.o.every()/4 - time.Since(asked)
+			if pause <= 0 { // again and again: the answer may be to a question from before the claim, or come in an election
+				asked = time.Now()
+				d.inquire(ctx, c.From, c.Was.Boot)
+				continue
+			}
+			left = min(left, pause)
 		}
 		timer := time.NewTimer(left)
 		select {
