@@ -12,7 +12,12 @@ const slotBits = 10
 // of a batch. Not safe for concurrent use.
 type EventPacker struct {
 	first [1 << slotBits]uint16 // by tenant: the index of the first created event, plus one
+	dense int                   // of the last Append
 }
+
+// Dense returns how many bytes at the end of what Append appended last are created events that are like others. Their
+// refs are most of it, so that compressing it saves little and takes longest.
+func (p *EventPacker) Dense() int { return p.dense }
 
 // Append is AppendEvents, and reports whether a created event was written as being like another one: then the header
 // must be Alike.
@@ -20,6 +25,7 @@ func (p *EventPacker) Append(dst []byte, first Instant, events []Event) (meta []
 	clear(p.first[:])
 	w := eventWriter{first: first, packer: p}
 	meta, sealed, err = w.append(dst, events)
+	p.dense = len(meta) - w.varied
 	return meta, sealed, w.alike, err
 }
 

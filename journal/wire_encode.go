@@ -16,6 +16,7 @@ type eventWriter struct {
 	first  Instant
 	packer *EventPacker // nil: in the form of version 1
 	alike  bool         // an event was written as being like another one
+	varied int          // where the last event ends that was not
 }
 
 func (w *eventWriter) append(dst []byte, events []Event) (meta []byte, sealed int, err error) {
@@ -34,6 +35,9 @@ func (w *eventWriter) append(dst []byte, events []Event) (meta []byte, sealed in
 		}
 		w.alike = w.alike || like > 0
 		meta = appendEvent(meta, e, w.first, like)
+		if like == 0 {
+			w.varied = len(meta)
+		}
 		sealed += e.sealedSize()
 		if n := len(meta) - len(dst) + sealed; n > MaxPayload {
 			return dst, 0, fmt.Errorf("event %d: %d bytes of events: %w", i, n, ErrTooLarge)

@@ -12,12 +12,16 @@ import (
 // to event.
 const minCompress = 512
 
+// minDense is from how many bytes on it is better not to compress what hardly compresses.
+const minDense = 2 << 10
+
 // packer makes and compresses the metadata of events. Its memory is kept from batch to batch.
 type packer struct {
 	zstd  *zstd.Encoder
 	event journal.EventPacker
 	meta  []byte
 	frame []byte
+	part  []byte
 }
 
 func newPacker() (packer, error) {
@@ -47,12 +51,27 @@ func (p *packer) pack(first journal.Instant, events []journal.Event) (packed, er
 	}
 	p.meta = meta
 	if len(meta) >= minCompress {
-		p.frame = p.zstd.EncodeAll(meta, p.frame[:0])
+		p.compress(meta)
 		if len(p.frame) < len(meta) {
 			return packed{data: p.frame, compressed: true, alike: alike, sealed: sealed}, nil
 		}
 	}
 	return packed{data: meta, alike: alike, sealed: sealed}, nil
+}
+
+// compress makes the frame of meta.
+func (p *packer) compress(meta []byte) {
+	dense := p.event.Dense()
+	if dense < minDense {
+		p.frame = p.zstd.EncodeAll(meta, p.frame[:0])
+		return
+	}
+	p.part = p.zstd.EncodeAll(meta[:len(meta)-dense], p.part[:0])
+	frame, ok := appendFrame(p.frame[:0], p.part, len(meta), meta[len(meta)-dense:])
+	if !ok {
+		frame = p.zstd.EncodeAll(meta, p.frame[:0])
+	}
+	p.frame = frame
 }
 
 // length is what stands before the metadata: its size, and in the lowest bit whether it is compressed.
