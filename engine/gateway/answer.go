@@ -163,6 +163,13 @@ func (a *answer) written() {
 	_ = http.NewResponseController(a.ResponseWriter).SetWriteDeadline(time.Time{}) // see Write
 }
 
+// again forgets how the request came out where it was not executed.
+func (a *answer) again() {
+	if a.verdicts = (verdicts{}); a.payload != nil {
+		a.verdicts.init(a.payload)
+	}
+}
+
 // Unwrap is for http.ResponseController.
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
@@ -178,6 +185,8 @@ func (a *answer) begun() bool { return a.status != 0 }
 // byStatus is the outcome of a request of which nothing but the HTTP status is known.
 func (a *answer) byStatus() journal.Outcome {
 	switch {
+	case a.moved:
+		return journal.OutcomeUnavailable
 	case a.status == 0:
 		return journal.OutcomeBroken
 	case a.status == http.StatusServiceUnavailable, a.status == http.StatusBadGateway, a.status == http.StatusGatewayTimeout:

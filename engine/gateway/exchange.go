@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dormouse-mcp/dormouse/engine"
+	"github.com/dormouse-mcp/dormouse/engine/replicas"
 	"github.com/dormouse-mcp/dormouse/journal"
 )
 
@@ -42,8 +43,8 @@ func (p *proxy) post(a *answer, r *http.Request) {
 		if err == nil {
 			return
 		}
-		if errors.Is(err, errMoved) && !a.begun() {
-			a.moved = true
+		if (errors.Is(err, errMoved) || errors.Is(err, replicas.ErrCutOff)) && !errors.Is(err, errBroken) && !a.begun() {
+			a.moved = true // the latter: perhaps, and nothing was sent
 			return
 		}
 		if x.again(ctx, err, &wait) && wait.pause(ctx) {

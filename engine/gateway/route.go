@@ -44,11 +44,12 @@ func (g *Gateway) wherever(a *answer, r *http.Request, here func()) {
 		err := g.once(ctx, a, r, here)
 		if err == nil && a.moved {
 			err = g.o.Engine.CatchUp(ctx) // ours was an old view, or theirs
-			if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-				err = nil // the stream has no leader for the moment: the request has more patience than one question
+			if (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, journal.ErrUnavailable)) && ctx.Err() == nil {
+				err = sleep(ctx, routePause) // the stream has no leader for the moment: the request has more patience than one question
 			}
 		}
 		if err == nil && a.moved && !isForwarded(r) && ctx.Err() == nil {
+			a.again()
 			continue
 		}
 		if err != nil || a.moved {
