@@ -116,6 +116,13 @@ func (p *process) clean() {
 // newFleet starts NATS servers, one or three, that sync before they acknowledge.
 func newFleet(t *testing.T, servers int) *fleet {
 	t.Helper()
+	return newRoutedFleet(t, servers, func(_ int, routes []string) string { return "routes: [" + strings.Join(routes, ", ") + "]" })
+}
+
+// newRoutedFleet is newFleet with the way from each server to the others, as its configuration has it; routes are the
+// servers' own addresses.
+func newRoutedFleet(t *testing.T, servers int, way func(from int, routes []string) string) *fleet {
+	t.Helper()
 	f := &fleet{t: t, dir: t.TempDir(), fence: "60s"}
 	f.keys = filepath.Join(f.dir, "keys")
 	if err := seal.Save(f.keys, seal.GenerateKeyring()); err != nil {
@@ -133,7 +140,7 @@ func newFleet(t *testing.T, servers int) *fleet {
 		conf := fmt.Sprintf("server_name: n%d\nlisten: 127.0.0.1:%d\nhttp: 127.0.0.1:%d\njetstream { store_dir: %q, sync_interval: always }\n",
 			i, ports[3*i], ports[3*i+2], filepath.Join(f.dir, "nats"+strconv.Itoa(i)))
 		if servers > 1 {
-			conf += fmt.Sprintf("cluster { name: fleet, listen: 127.0.0.1:%d, no_advertise: true, routes: [%s] }\n", ports[3*i+1], strings.Join(routes, ", "))
+			conf += fmt.Sprintf("cluster { name: fleet, listen: 127.0.0.1:%d, no_advertise: true, %s }\n", ports[3*i+1], way(i, routes))
 		}
 		path := filepath.Join(f.dir, fmt.Sprintf("n%d.conf", i))
 		if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
@@ -187,13 +194,14 @@ func (f *fleet) prepare(args ...string) *replica {
 	name := fmt.Sprintf("r%d", len(f.replicas))
 	r := &replica{name: name, listen: fmt.Sprintf("127.0.0.1:%d", ports[0]), peers: fmt.Sprintf("127.0.0.1:%d", ports[1]), data: filepath.Join(f.dir, name)}
 	r.process = &process{t: f.t, name: "dormouse", log: filepath.Join(f.dir, name+".log")}
-	r.args = append([]string{
+	r.args = []string{
 		"serve", "--data", r.data, "--key-file", f.keys, "--replica-name", name, "--listen", r.listen, "--admin-listen", "off",
 		"--replica-listen", r.peers, "--fence-after", f.fence,
-	}, args...)
+	}
 	if f.url != "" {
 		r.args = append(r.args, "--nats-url", f.url, "--nats-replicas", strconv.Itoa(len(f.nats)), "--nats-monitor", strings.Join(f.monitors, ","))
 	}
+	r.args = append(r.args, args...) // of a flag that is given twice the last one counts
 	f.t.Cleanup(r.clean)
 	f.replicas = append(f.replicas, r)
 	return r
