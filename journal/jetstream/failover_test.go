@@ -159,7 +159,7 @@ func leaderOf(t *testing.T, url, stream string) string {
 }
 
 // nodeConfig makes the test binary a NATS server of a cluster: name, port, cluster port, the cluster ports
-// of all and the folder, separated by commas.
+// of all and the folder, separated by commas; and if it is to have no other routes than these, one word more.
 const nodeConfig = "DORMOUSE_TEST_NODE"
 
 func node(config string) error {
@@ -175,6 +175,9 @@ func node(config string) error {
 	o := &server.Options{
 		ServerName: part[0], Host: "127.0.0.1", Port: port, NoSigs: true, JetStream: true, SyncAlways: true, StoreDir: part[6],
 		Cluster: server.ClusterOpts{Name: "dormouse", Host: "127.0.0.1", Port: clusterPort},
+	}
+	if len(part) > 7 {
+		o.Cluster.Advertise, o.Cluster.NoAdvertise = "127.0.0.1:1", true
 	}
 	for _, p := range part[3:6] {
 		o.Routes = append(o.Routes, server.RoutesFromStr("nats://127.0.0.1:"+p)...)
