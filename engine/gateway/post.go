@@ -22,8 +22,8 @@ func (g *Gateway) post(w http.ResponseWriter, r *http.Request) {
 		p.write(a, nil)
 		return
 	}
-	buf := g.o.Waker.buffers.get()
-	defer g.o.Waker.buffers.put(buf)
+	// No pooled buffer: a transport may still be sending the body when its answer has been passed on.
+	buf := new(bytes.Buffer)
 	if p := g.read(buf, a, r); p != nil {
 		a.deny(p, nil)
 		return
