@@ -234,7 +234,7 @@ func newHouse(tb testing.TB, l *ledger, name journal.ReplicaID, mod ...func(*eng
 	}
 	h.Engine = e
 	tb.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), time.Minute)
 		defer cancel()
 		if err := e.Shutdown(ctx); err != nil {
 			tb.Errorf("shutdown: %v", err)

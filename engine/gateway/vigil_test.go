@@ -110,7 +110,7 @@ func TestMuteUpstream(t *testing.T) {
 			var log lines
 			var e ear
 			s.boot(httpUpstream(t, up.door.url()), setup{waker: func(o *gateway.WakerOptions) {
-				o.Logger, o.UpstreamWait, o.QuickWait, o.AnswerWait, o.Observer = zerolog.New(&log), time.Millisecond, 3*time.Second, 4*time.Second, &e
+				o.Logger, o.UpstreamWait, o.QuickWait, o.AnswerWait, o.Observer = zerolog.New(&log), time.Millisecond, 10*time.Second, 12*time.Second, &e
 			}})
 			id := s.session()
 			up.freeze(everything)
@@ -142,7 +142,7 @@ func TestSlowCallIsWaitedFor(t *testing.T) {
 	s := newSite(t)
 	var e ear
 	s.boot(httpUpstream(t, up.door.url()), setup{waker: func(o *gateway.WakerOptions) {
-		o.QuickWait, o.AnswerWait, o.Observer = 4500*time.Millisecond, 1, &e // the longer counts; a third of it between looks
+		o.QuickWait, o.AnswerWait, o.Observer = 15*time.Second, 1, &e // the longer counts; a third of it between looks
 	}})
 	id := s.session()
 	asked := make(chan struct{}, 100)

@@ -50,8 +50,8 @@ func TestSignals(t *testing.T) {
 	// becomes waits until a call says so: the server takes its time to notice.
 	becomes := func(want bool) {
 		t.Helper()
-		for deadline := time.Now().Add(time.Minute); ; <-time.After(time.Millisecond) {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second) // the name's last one may have gone with the call
+		for deadline := time.Now().Add(hung); ; <-time.After(time.Millisecond) {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // the name's last one may have gone with the call
 			there, err := a.Call(ctx, "b")
 			cancel()
 			if err == nil && there == want {
