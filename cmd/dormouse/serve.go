@@ -21,10 +21,11 @@ type serveCmd struct {
 	Listen      string `help:"Where clients reach /mcp, /healthz and /readyz." default:"127.0.0.1:8808" group:"listen"`
 	AdminListen string `help:"Where operators reach /metrics and /internal/; 'off' for none." default:"127.0.0.1:8809" group:"listen"`
 
-	Upstream             string `help:"URL of the MCP server to stand in front of (streamable HTTP). Without it: the built-in n8n tools." placeholder:"URL" group:"upstream"`
-	UpstreamTokenFile    string `help:"File with a bearer token for the upstream, sent instead of the client's." placeholder:"FILE" group:"upstream"`
-	ForwardAuthorization bool   `help:"Pass the clients' Authorization header to the upstream even where --auth-token-file has checked it." group:"upstream"`
-	URLPolicy            string `help:"Which addresses tenants may point at with x-n8n-url: strict (public ones), moderate (and loopback), permissive (and private networks). auto is moderate when listening on loopback, else strict." enum:"auto,strict,moderate,permissive" default:"auto" name:"url-policy" group:"upstream"`
+	Upstream             string          `help:"URL of the MCP server to stand in front of (streamable HTTP). Without it: the built-in n8n tools." placeholder:"URL" group:"upstream"`
+	UpstreamSilence      config.Duration `help:"How long the upstream may answer nobody, not even a ping, while a call waits for its answer. It is waited for while it answers anything." default:"5m" group:"upstream"`
+	UpstreamTokenFile    string          `help:"File with a bearer token for the upstream, sent instead of the client's." placeholder:"FILE" group:"upstream"`
+	ForwardAuthorization bool            `help:"Pass the clients' Authorization header to the upstream even where --auth-token-file has checked it." group:"upstream"`
+	URLPolicy            string          `help:"Which addresses tenants may point at with x-n8n-url: strict (public ones), moderate (and loopback), permissive (and private networks). auto is moderate when listening on loopback, else strict." enum:"auto,strict,moderate,permissive" default:"auto" name:"url-policy" group:"upstream"`
 
 	AuthTokenFile  string   `help:"File of bearer tokens, a line each: NAME:TOKEN, or NAME TENANT TOKEN." placeholder:"FILE" group:"access"`
 	Auth           string   `help:"'passthrough' leaves checking credentials to the upstream; 'jwt' checks tokens of one issuer." enum:"none,passthrough,jwt" default:"none" group:"access"`
@@ -113,7 +114,7 @@ func (c *serveCmd) check() error {
 	return errors.Join(
 		positive("session-timeout", c.SessionTimeout), positive("hibernate-after", c.HibernateAfter),
 		positive("shutdown-timeout", c.ShutdownTimeout), positive("snapshot-every", c.SnapshotEvery),
-		positive("fence-after", c.FenceAfter),
+		positive("fence-after", c.FenceAfter), positive("upstream-silence", c.UpstreamSilence),
 	)
 }
 
@@ -121,7 +122,7 @@ func (c *serveCmd) config() daemon.Config {
 	cfg := daemon.Config{
 		Store: c.options(), Version: version().Version, Replica: journal.ReplicaID(c.replica()),
 		Listen: c.Listen, AdminListen: c.AdminListen,
-		Upstream: c.Upstream, UpstreamTokenFile: c.UpstreamTokenFile, ForwardAuthorization: c.ForwardAuthorization,
+		Upstream: c.Upstream, UpstreamTokenFile: c.UpstreamTokenFile, AnswerWait: c.UpstreamSilence.Std(), ForwardAuthorization: c.ForwardAuthorization,
 		AuthTokenFile: c.AuthTokenFile, Passthrough: c.Auth == "passthrough",
 		AllowedOrigins: c.AllowedOrigins, AllowedHosts: c.AllowedHosts, AdminTokenFile: c.AdminTokenFile, ExportKeyFile: c.ExportKeyFile,
 		SessionTimeout: c.SessionTimeout.Std(), HibernateAfter: c.HibernateAfter.Std(), ShutdownTimeout: c.ShutdownTimeout.Std(),

@@ -145,6 +145,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	for _, name := range named(r.Header) { // an upstream will not see them, so nobody goes by them here
+		delete(r.Header, name)
+	}
 	if g.stopping.Err() != nil {
 		problemOf(engine.ErrNotReady).write(w, nil)
 		return

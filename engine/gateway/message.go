@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"encoding/json"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -108,6 +109,9 @@ func (m *message) parse(raw []byte) *rpcError {
 		case "result", "error":
 			seen = &answer
 		default:
+			if alike(key, "jsonrpc", "id", "method", "params", "result", "error") {
+				return invalidRequest("Invalid Request: a member's name is spelled in another case")
+			}
 			continue
 		}
 		if *seen != nil {
@@ -141,6 +145,9 @@ func (m *message) classify(method, answer []byte) *rpcError {
 		return invalidRequest("Invalid Request: params must be an object or an array")
 	}
 	m.method = name
+	if m.ambiguous() {
+		return invalidRequest("Invalid Request: a member of params appears twice, or its name is spelled in another case")
+	}
 	m.kind = kindRequest
 	if m.id == nil {
 		m.kind = kindNotification
@@ -149,6 +156,43 @@ func (m *message) classify(method, answer []byte) *rpcError {
 		m.tool = text(m.params, "name")
 	}
 	return nil
+}
+
+// alike reports whether some parsers, which do not tell cases apart, take key for one of names, which it is not.
+func alike(key []byte, names ...string) bool {
+	for _, name := range names {
+		if string(key) != name && strings.EqualFold(string(key), name) {
+			return true
+		}
+	}
+	return false
+}
+
+// ambiguous reports whether somebody who reads params differently could take another value than the gateway does for what
+// it goes by, and journals.
+func (m *message) ambiguous() bool {
+	var name string
+	switch m.method {
+	case methodToolsCall:
+		name = "name"
+	case methodSetLevel:
+		name = "level"
+	case methodSubscribe, methodUnsubscribe:
+		name = "uri"
+	default:
+		return false
+	}
+	w, seen := walk(m.params, '{'), false
+	for {
+		key, _, ok := w.member()
+		switch {
+		case !ok:
+			return false
+		case string(key) == name && seen, alike(key, name):
+			return true
+		}
+		seen = seen || string(key) == name
+	}
 }
 
 // only returns the message of a body that is no batch and holds a request of that method, or nil.

@@ -97,6 +97,34 @@ func TestPassthroughCredentialChanges(t *testing.T) {
 	}
 }
 
+// Behind a credential that is passed through, and may be one for all tenants, another key is another caller, though the
+// upstream would take it: servers do not look at the key before they use it.
+func TestPassthroughKeyIsNotRotated(t *testing.T) {
+	up := newStubborn(t)
+	s := newSite(t)
+	id := gateway.Identifier{Auth: gateway.Passthrough{Name: s.ring.Name}, Name: s.ring.Name, Context: readContext}
+	r := s.boot(httpUpstream(t, up.door.url()), setup{gateway: func(o *gateway.Options) { o.Identify = id.Identify }})
+	with := func(key string) []string {
+		return []string{"Authorization", "Bearer for-all", "X-N8n-Url", "https://one.example", "X-N8n-Key", key, "X-Instance-Id", "i1"}
+	}
+	session := s.session(with("k1")...)
+	before := up.count("ping")
+	for key, want := range map[string]int{"k1": 200, "k2": 404} {
+		if got := s.raw("POST", callTool, post(append(with(key), "Mcp-Session-Id", session)...)...); got.status != want {
+			t.Errorf("%s: %d %s", key, got.status, got.body)
+		}
+	}
+	if n := up.count("tools/call"); n != 1 || up.count("ping") != before {
+		t.Errorf("the upstream was asked: %q", up.calls)
+	}
+	r.flush()
+	for _, e := range s.history() {
+		if e.Kind == journal.KindChanged {
+			t.Errorf("%+v", e)
+		}
+	}
+}
+
 // An upstream that has lost the session is not asked to open it again for a credential that nobody has checked.
 func TestUnprovenCredentialOpensNothing(t *testing.T) {
 	up := newStubborn(t)

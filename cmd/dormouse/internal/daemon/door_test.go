@@ -1,8 +1,11 @@
 package daemon_test
 
 import (
+	"errors"
 	"io"
+	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -77,5 +80,34 @@ func TestDenialsAreCounted(t *testing.T) {
 	}
 	if strings.Contains(text, "dormouse_upstream_reachable") {
 		t.Error("the built-in tools have no upstream that could be out of reach")
+	}
+}
+
+// Headers that do not come, or do not end, hold no connection: not at the clients' listener and not at the operator's.
+func TestSlowAndEndlessHeaders(t *testing.T) {
+	t.Parallel()
+	r := run(t, nil)
+	for _, address := range []string{r.status.Listen, r.status.Admin} {
+		for name, c := range map[string]struct{ head, want string }{
+			"slow":    {"POST /mcp HTTP/1.1\r\nHost: localhost\r\n", ""},
+			"endless": {"POST /mcp HTTP/1.1\r\nHost: localhost\r\n" + strings.Repeat("X-Many: "+strings.Repeat("a", 1000)+"\r\n", 100), "431"},
+		} {
+			t.Run(name+" at "+address, func(t *testing.T) {
+				t.Parallel()
+				conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", address)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				if err := conn.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
+					t.Fatal(err)
+				}
+				_, _ = io.WriteString(conn, c.head) // what is too long may be refused before it is read
+				got, err := io.ReadAll(conn)
+				if errors.Is(err, os.ErrDeadlineExceeded) || c.want != "" && len(got) > 0 && !strings.Contains(string(got), c.want) {
+					t.Errorf("%v: %.100q", err, got)
+				}
+			})
+		}
 	}
 }
