@@ -57,7 +57,7 @@ func (g *gateway) waitReady() {
 	g.t.Helper()
 	eventually(g.t, hung, "gateway ready", func(ctx context.Context) error {
 		if !g.process.running() {
-			return fmt.Errorf("it ended: %s", tail(g.log, 2000))
+			g.t.Fatalf("it ended: %s", tail(g.log, 2000))
 		}
 		status, body, err := g.get(ctx, "http://"+g.listen+"/readyz")
 		if err == nil && status != http.StatusOK {

@@ -40,7 +40,12 @@ func (u *upstream) launch() {
 
 func (u *upstream) waitReady() {
 	u.t.Helper()
-	eventually(u.t, hung, filepath.Base(u.log)+" ready", u.probe)
+	eventually(u.t, hung, filepath.Base(u.log)+" ready", func(ctx context.Context) error {
+		if !u.process.running() {
+			u.t.Fatalf("it ended: %s", tail(u.log, 2000))
+		}
+		return u.probe(ctx)
+	})
 }
 
 func (u *upstream) kill() { u.process.kill() }
