@@ -5,42 +5,15 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"testing"
 	"time"
-
-	"github.com/dormouse-mcp/dormouse/journal/seal"
 )
-
-// newClusterFleet starts three replicas whose embedded servers are one cluster.
-func newClusterFleet(t *testing.T, args ...string) *fleet {
-	t.Helper()
-	f := &fleet{t: t, dir: t.TempDir(), fence: "5s"}
-	f.keys = filepath.Join(f.dir, "keys")
-	if err := seal.Save(f.keys, seal.GenerateKeyring()); err != nil {
-		t.Fatal(err)
-	}
-	var peers []string
-	for _, port := range freePorts(t, 3) {
-		peers = append(peers, fmt.Sprintf("127.0.0.1:%d", port))
-	}
-	for i := range peers {
-		r := f.prepare(append([]string{"--cluster", "fleet", "--cluster-listen", peers[i], "--cluster-peers", strings.Join(peers, ",")}, args...)...)
-		r.start()
-	}
-	for _, r := range f.replicas {
-		f.awaitReady(r)
-	}
-	return f
-}
 
 // balancer is a plain one, as nginx is by default: round robin, a connection a request, and the next replica where none
 // could be made. It looks at /readyz.

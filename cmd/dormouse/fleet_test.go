@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -43,7 +44,7 @@ func natsMain() {
 	}
 }
 
-// fleet is several replicas on a NATS of their own, each a process, behind a balancer.
+// fleet is several replicas, each a process, on a NATS of their own, or with their embedded servers as one cluster.
 type fleet struct {
 	t        *testing.T
 	dir      string
@@ -53,7 +54,12 @@ type fleet struct {
 	keys     string
 	replicas []*replica
 	fence    string // as --fence-after; long where nothing is to be taken over from replicas that are merely slow
+	// route says where an embedded server finds another one of its cluster; nil = at its address.
+	route func(from, to int, address string) string
 }
+
+// embedded is the number of NATS servers of a fleet that has none but its replicas'.
+const embedded = 0
 
 // process is this test binary under another name.
 type process struct {
@@ -113,7 +119,7 @@ func (p *process) clean() {
 	}
 }
 
-// newFleet starts NATS servers, one or three, that sync before they acknowledge.
+// newFleet starts NATS servers, if any, that sync before they acknowledge.
 func newFleet(t *testing.T, servers int) *fleet {
 	t.Helper()
 	return newRoutedFleet(t, servers, func(_ int, routes []string) string { return "routes: [" + strings.Join(routes, ", ") + "]" })
@@ -127,6 +133,9 @@ func newRoutedFleet(t *testing.T, servers int, way func(from int, routes []strin
 	f.keys = filepath.Join(f.dir, "keys")
 	if err := seal.Save(f.keys, seal.GenerateKeyring()); err != nil {
 		t.Fatal(err)
+	}
+	if servers == embedded {
+		return f
 	}
 	ports := freePorts(t, 3*servers)
 	var routes, urls []string
@@ -186,6 +195,58 @@ func (f *fleet) add(args ...string) *replica {
 	r.start()
 	f.awaitReady(r)
 	return r
+}
+
+// addAll starts n replicas, and returns when all of them serve. Those whose embedded servers are the cluster come all at once.
+func (f *fleet) addAll(n int, args ...string) {
+	f.t.Helper()
+	if f.url != "" {
+		for range n {
+			f.add(args...)
+		}
+		return
+	}
+	var peers []string
+	for _, port := range freePorts(f.t, n) {
+		peers = append(peers, fmt.Sprintf("127.0.0.1:%d", port))
+	}
+	for i, own := range peers {
+		routes := slices.Clone(peers)
+		for k := range routes {
+			if f.route != nil && k != i {
+				routes[k] = f.route(i, k, peers[k])
+			}
+		}
+		f.prepare(append([]string{"--cluster", "fleet", "--cluster-listen", own, "--cluster-peers", strings.Join(routes, ",")}, args...)...).start()
+	}
+	for _, r := range f.replicas {
+		f.awaitReady(r)
+	}
+}
+
+// crash kills the i-th of the servers on which the streams are; an embedded one goes with its replica.
+func (f *fleet) crash(i int) {
+	f.t.Helper()
+	if f.url == "" {
+		f.replicas[i].end(syscall.SIGKILL)
+		return
+	}
+	f.nats[i].end(syscall.SIGKILL)
+}
+
+// revive starts it again, and returns when it is there.
+func (f *fleet) revive(i int) {
+	f.t.Helper()
+	if f.url == "" {
+		f.replicas[i].start()
+		f.awaitReady(f.replicas[i])
+		return
+	}
+	f.nats[i].start()
+	f.await("NATS", func() bool {
+		status, _ := fetchText(f.t.Context(), f.monitors[i]+"/healthz")
+		return status == http.StatusOK
+	})
 }
 
 func (f *fleet) prepare(args ...string) *replica {

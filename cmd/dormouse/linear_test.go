@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,7 +26,17 @@ import (
 // same state, and no epoch was claimed twice.
 func TestFleetLinearizable(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	for name, servers := range map[string]int{"NATS servers": 3, "embedded servers": embedded} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			linearizable(t, servers)
+		})
+	}
+}
+
+func linearizable(t *testing.T, servers int) {
+	t.Helper()
+	w := newWorld(t, servers)
 	ctx, stop := context.WithCancel(t.Context())
 	var workers sync.WaitGroup
 	for i := range 6 {
@@ -41,31 +52,57 @@ func TestFleetLinearizable(t *testing.T) {
 
 // world is a fleet whose replicas reach NATS through faulty proxies.
 type world struct {
-	t       *testing.T
-	fleet   *fleet
-	proxies [][]*faulty // of each replica, to each server
-	tenant  tenant
-	began   time.Time
+	t      *testing.T
+	fleet  *fleet
+	links  [][]link // of each replica, to NATS, or to and from the other ones' embedded servers
+	tenant tenant
+	began  time.Time
 
 	mu       sync.Mutex // guards what follows
 	sessions []string
 	history  []porcupine.Operation
 }
 
-func newWorld(t *testing.T) *world {
+// link is a proxy as one of its ends sees it.
+type link struct {
+	proxy *faulty
+	from  bool // connections through it are made to that end
+}
+
+// let says what comes through: what the end sends, and what it hears.
+func (l link) let(up, down bool) {
+	if l.from {
+		up, down = down, up
+	}
+	l.proxy.up.set(up)
+	l.proxy.down.set(down)
+}
+
+func newWorld(t *testing.T, servers int) *world {
 	t.Helper()
-	w := &world{t: t, fleet: newFleet(t, 3), tenant: newTenant(t), began: time.Now()}
-	for range 3 {
+	w := &world{t: t, fleet: newFleet(t, servers), tenant: newTenant(t), began: time.Now(), links: make([][]link, 3)}
+	if servers == embedded {
+		w.fleet.route = w.between
+		w.fleet.addAll(3)
+		return w
+	}
+	for i := range 3 {
 		var urls []string
-		var proxies []*faulty
 		for url := range strings.SplitSeq(w.fleet.url, ",") {
 			p := newFaulty(t, strings.TrimPrefix(url, "nats://"))
-			urls, proxies = append(urls, "nats://"+p.addr()), append(proxies, p)
+			urls, w.links[i] = append(urls, "nats://"+p.addr()), append(w.links[i], link{proxy: p})
 		}
-		w.proxies = append(w.proxies, proxies)
 		w.fleet.add("--nats-url", strings.Join(urls, ","))
 	}
 	return w
+}
+
+// between puts a proxy between two embedded servers, for the connections that one of them makes.
+func (w *world) between(from, to int, address string) string {
+	p := newFaulty(w.t, address)
+	w.links[from] = append(w.links[from], link{proxy: p})
+	w.links[to] = append(w.links[to], link{proxy: p, from: true})
+	return p.addr()
 }
 
 // Kinds of operations, and how they can come out.
@@ -238,27 +275,22 @@ func (w *world) pause(i int) {
 
 // still stops what one replica sends to NATS, or hears from it, or both. With lost, what was under way never arrives.
 func (w *world) still(i int, up, down, lost bool) {
-	for _, p := range w.proxies[i] {
-		p.up.set(!up)
-		p.down.set(!down)
+	for _, l := range w.links[i] {
+		l.let(!up, !down)
 	}
 	<-time.After(3 * time.Second)
-	for _, p := range w.proxies[i] {
+	for _, l := range w.links[i] {
 		if lost {
-			p.cut()
+			l.proxy.cut()
 		}
-		p.heal()
+		l.proxy.heal()
 	}
 }
 
 func (w *world) loseServer(i int) {
-	w.fleet.nats[i].end(syscall.SIGKILL)
+	w.fleet.crash(i)
 	<-time.After(2 * time.Second)
-	w.fleet.nats[i].start()
-	w.fleet.await("NATS", func() bool {
-		status, _ := fetchText(w.t.Context(), w.fleet.monitors[i]+"/healthz")
-		return status == http.StatusOK
-	})
+	w.fleet.revive(i)
 }
 
 // life is the state of one session in the model.
@@ -373,31 +405,34 @@ func (w *world) judge() {
 	}
 }
 
+func (w *world) compare() { w.fleet.compare() }
+
 // compare waits until all replicas have folded to the same sequence, and compares what they have.
-func (w *world) compare() {
-	for _, r := range w.fleet.replicas {
-		w.fleet.awaitReady(r)
+func (f *fleet) compare() {
+	f.t.Helper()
+	for _, r := range f.replicas {
+		f.awaitReady(r)
 	}
 	var digests []control.StateDigest
-	w.fleet.await("all replicas at one sequence", func() bool {
+	f.await("all replicas at one sequence", func() bool {
 		digests = digests[:0]
-		for _, r := range w.fleet.replicas {
-			c, err := control.Connect(w.t.Context(), r.data)
+		for _, r := range f.replicas {
+			c, err := control.Connect(f.t.Context(), r.data)
 			if err != nil {
 				return false
 			}
-			d, err := c.StateDigest(w.t.Context())
+			d, err := c.StateDigest(f.t.Context())
 			if err != nil {
 				return false
 			}
 			digests = append(digests, d)
 		}
-		return digests[0].Seq == digests[1].Seq && digests[1].Seq == digests[2].Seq
+		return !slices.ContainsFunc(digests, func(d control.StateDigest) bool { return d.Seq != digests[0].Seq })
 	})
 	for _, d := range digests[1:] {
 		if d != digests[0] {
-			w.t.Errorf("at message %d the replicas' states differ: %v", d.Seq, digests)
+			f.t.Errorf("at message %d the replicas' states differ: %v", d.Seq, digests)
 		}
 	}
-	epochs(w.t, w.fleet.replicas[0])
+	epochs(f.t, f.replicas[0])
 }

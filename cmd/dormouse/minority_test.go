@@ -15,12 +15,19 @@ import (
 // answering. Afterwards it goes on.
 func TestFleetMinority(t *testing.T) {
 	t.Parallel()
-	f, acme := newFleet(t, 3), newTenant(t)
+	f := newFleet(t, 3)
 	f.fence = "5s"
-	r := f.add()
+	f.addAll(1)
+	f.inMinority(t, newTenant(t), f.nats[1:])
+}
+
+// inMinority lets those that a replica's server needs for a majority stand still.
+func (f *fleet) inMinority(t *testing.T, acme tenant, others []*process) {
+	t.Helper()
+	r := f.replicas[0]
 	session := acme.open(t, r)
 	acme.mustCall(t, r, session)
-	for _, n := range f.nats[1:] {
+	for _, n := range others {
 		n.signal(syscall.SIGSTOP)
 	}
 	f.await("it is cut off", func() bool { x := r.readiness(); return x.Replica != nil && x.Replica.CutOff })
@@ -40,7 +47,7 @@ func TestFleetMinority(t *testing.T) {
 	}
 	calls.Wait()
 	began := time.Now()
-	for _, n := range f.nats[1:] {
+	for _, n := range others {
 		n.signal(syscall.SIGCONT)
 	}
 	f.awaitReady(r)

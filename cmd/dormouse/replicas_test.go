@@ -14,6 +14,7 @@ import (
 
 	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/control"
 	"github.com/dormouse-mcp/dormouse/engine/n8n/n8ntest"
+	"github.com/dormouse-mcp/dormouse/journal"
 )
 
 // callMessage is a tool call with an ID of its own.
@@ -85,6 +86,16 @@ func (a tenant) mustCall(t *testing.T, r *replica, session string) {
 	}
 }
 
+// epochsOf returns the epochs of some sessions, and checks all as epochs does.
+func epochsOf(t *testing.T, r *replica, sessions ...string) (list []uint64) {
+	t.Helper()
+	all := epochs(t, r)
+	for _, s := range sessions {
+		list = append(list, all[journal.SessionID(s).Ref().String()])
+	}
+	return list
+}
+
 // epochs checks that the journal has at most one accepted claim of each session's epoch, and returns the sessions'.
 func epochs(t *testing.T, r *replica) map[string]uint64 {
 	t.Helper()
@@ -116,8 +127,18 @@ func epochs(t *testing.T, r *replica) map[string]uint64 {
 // request on.
 func TestAnyReplicaServes(t *testing.T) {
 	t.Parallel()
-	f, acme := newFleet(t, 1), newTenant(t)
-	a, b := f.add(), f.add()
+	f := newFleet(t, 1)
+	f.addAll(2)
+	f.anyReplicaServes(t, newTenant(t))
+	stranger := "https://" + f.replicas[0].peer() + "/mcp"
+	if status, text, _, _ := newTenant(t).send(t.Context(), http.MethodPost, stranger, "a-session", callMessage()); status != 0 {
+		t.Errorf("a stranger was let in by the listener for replicas: %d %s", status, text)
+	}
+}
+
+func (f *fleet) anyReplicaServes(t *testing.T, acme tenant) {
+	t.Helper()
+	a, b := f.replicas[0], f.replicas[1]
 	var sessions []string
 	for i := range 30 {
 		on, other := f.replicas[i%2], f.replicas[1-i%2]
@@ -126,7 +147,7 @@ func TestAnyReplicaServes(t *testing.T) {
 		acme.mustCall(t, on, s)
 		sessions = append(sessions, s)
 	}
-	for _, epoch := range epochs(t, a) {
+	for _, epoch := range epochsOf(t, a, sessions...) {
 		if epoch != 1 {
 			t.Errorf("a session is at epoch %d: it was moved instead of forwarded to", epoch)
 		}
@@ -142,18 +163,21 @@ func TestAnyReplicaServes(t *testing.T) {
 	}
 	f.await("it tells of the other one and of its lag", func() bool {
 		x := b.readiness()
-		return x.Replica != nil && x.Replica.Others == 1 && x.Replica.Lag.Seconds < 30
+		return x.Replica != nil && x.Replica.Others == len(f.replicas)-1 && x.Replica.Lag.Seconds < 30
 	})
-	if status, text, _, _ := acme.send(t.Context(), http.MethodPost, "https://"+a.peer()+"/mcp", sessions[1], callMessage()); status != 0 {
-		t.Errorf("a stranger was let in by the listener for replicas: %d %s", status, text)
-	}
 }
 
 // TestOwnerIsKilled: when a replica dies, the others serve its sessions; whoever was first, and only one of them.
 func TestOwnerIsKilled(t *testing.T) {
 	t.Parallel()
-	f, acme := newFleet(t, 1), newTenant(t)
-	a, b, c := f.add(), f.add(), f.add()
+	f := newFleet(t, 1)
+	f.addAll(3)
+	f.ownerIsKilled(t, newTenant(t))
+}
+
+func (f *fleet) ownerIsKilled(t *testing.T, acme tenant) {
+	t.Helper()
+	a, b, c := f.replicas[0], f.replicas[1], f.replicas[2]
 	var sessions []string
 	for range 10 {
 		sessions = append(sessions, acme.open(t, a))
@@ -172,9 +196,9 @@ func TestOwnerIsKilled(t *testing.T) {
 	}
 	calls.Wait()
 	t.Logf("all answered %v after the kill", time.Since(began).Round(time.Millisecond))
-	for s, epoch := range epochs(t, b) {
+	for i, epoch := range epochsOf(t, b, sessions...) {
 		if epoch != 2 {
-			t.Errorf("session %s is at epoch %d: claimed more than once", s, epoch)
+			t.Errorf("session %d is at epoch %d: claimed more than once", i, epoch)
 		}
 	}
 	a.start()
@@ -182,9 +206,9 @@ func TestOwnerIsKilled(t *testing.T) {
 	for _, s := range sessions {
 		acme.mustCall(t, a, s)
 	}
-	for s, epoch := range epochs(t, a) {
+	for i, epoch := range epochsOf(t, a, sessions...) {
 		if epoch != 2 {
-			t.Errorf("session %s is at epoch %d after its former owner came back", s, epoch)
+			t.Errorf("session %d is at epoch %d after its former owner came back", i, epoch)
 		}
 	}
 }
@@ -195,7 +219,13 @@ func TestOwnerIsPaused(t *testing.T) {
 	t.Parallel()
 	f, acme := newFleet(t, 1), newTenant(t)
 	f.fence = "5s"
-	a, b := f.add(), f.add()
+	f.addAll(2)
+	f.ownerIsPaused(t, acme)
+}
+
+func (f *fleet) ownerIsPaused(t *testing.T, acme tenant) {
+	t.Helper()
+	a, b := f.replicas[0], f.replicas[1]
 	s := acme.open(t, a)
 	acme.mustCall(t, b, s)
 	a.signal(syscall.SIGSTOP)
@@ -211,9 +241,9 @@ func TestOwnerIsPaused(t *testing.T) {
 	for range 10 {
 		acme.mustCall(t, a, s) // by b, to which a forwards
 	}
-	for ref, epoch := range epochs(t, b) {
+	for _, epoch := range epochsOf(t, b, s) {
 		if epoch < 2 {
-			t.Errorf("session %s is at epoch %d: nobody took it over", ref, epoch)
+			t.Errorf("the session is at epoch %d: nobody took it over", epoch)
 		}
 	}
 	f.await("it serves again", func() bool { x := a.readiness(); return x.State == "ready" && !x.Replica.CutOff })

@@ -47,31 +47,37 @@ func TestNewestStreamWins(t *testing.T) {
 	for name, shared := range map[string]bool{"in process": false, "shared upstream": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f, acme := newFleet(t, 1), newTenant(t)
+			f := newFleet(t, 1)
 			var args []string
 			if shared {
 				args = []string{"--upstream", newEcho(t)}
 			}
-			a, b := f.add(args...), f.add(args...)
-			s := acme.open(t, a)
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			last := acme.listen(ctx, t, a, s)
-			for _, r := range []*replica{b, a, b, b, a} {
-				newer := acme.listen(ctx, t, r, s)
-				select {
-				case <-last:
-				case <-time.After(hung):
-					t.Fatalf("the older stream goes on after one on %s was opened", r.name)
-				}
-				last = newer
-			}
-			select {
-			case <-last:
-				t.Error("the newest stream has ended")
-			case <-time.After(200 * time.Millisecond): // it has no reason to
-			}
+			f.addAll(2, args...)
+			f.newestStreamWins(t, newTenant(t))
 		})
+	}
+}
+
+func (f *fleet) newestStreamWins(t *testing.T, acme tenant) {
+	t.Helper()
+	a, b := f.replicas[0], f.replicas[1]
+	s := acme.open(t, a)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	last := acme.listen(ctx, t, a, s)
+	for _, r := range []*replica{b, a, b, b, a} {
+		newer := acme.listen(ctx, t, r, s)
+		select {
+		case <-last:
+		case <-time.After(hung):
+			t.Fatalf("the older stream goes on after one on %s was opened", r.name)
+		}
+		last = newer
+	}
+	select {
+	case <-last:
+		t.Error("the newest stream has ended")
+	case <-time.After(200 * time.Millisecond): // it has no reason to
 	}
 }
 

@@ -144,104 +144,118 @@ func startTenantLoad(t *testing.T, b *balancer, clients int) *load {
 		"n8n_list_workflows", map[string]any{}, n8ntest.MarkerTag(acme.name))
 }
 
-// TestFleetRollingRestart: three replicas on three NATS servers are restarted one after the other, in order, and no call of
-// any client fails: with servers in the replicas' processes, and with an upstream that they share.
+// TestFleetRollingRestart: three replicas are restarted one after the other, in order, and no call of any client fails, of
+// the Go SDK or the TypeScript SDK: with servers in the replicas' processes, with an upstream that they share, and with
+// their embedded servers as the cluster.
 func TestFleetRollingRestart(t *testing.T) {
-	for name, shared := range map[string]bool{"in process": false, "shared upstream": true} {
+	for name, c := range map[string]struct {
+		servers int
+		shared  bool
+	}{
+		"in process":       {3, false},
+		"shared upstream":  {3, true},
+		"embedded servers": {embedded, false},
+	} {
 		t.Run(name, func(t *testing.T) {
-			f := newFleet(t, 3)
+			f := newFleet(t, c.servers)
 			f.fence = "30s" // nobody waits for it: all leave in order
 			args := []string{"--drain-time", "2s"}
-			if shared {
+			if c.shared {
 				args = append(args, "--upstream", newEcho(t))
 			}
-			for range 3 {
-				f.add(args...)
-			}
+			f.addAll(3, args...)
 			b := f.balance()
-			var l *load
-			if shared {
-				l = startLoad(t, b.server.URL, 6, http.DefaultTransport, "echo", map[string]any{"text": "hello"}, "hello")
+			var loads []*load
+			if c.shared {
+				loads = append(loads, startLoad(t, b.server.URL, 6, http.DefaultTransport, "echo", map[string]any{"text": "hello"}, "hello"))
 			} else {
-				l = startTenantLoad(t, b, 6)
+				loads = append(loads, startTenantLoad(t, b, 6), startTypeScriptLoad(t, b, 4))
 			}
-			l.progress(f, 5)
-			for _, r := range f.replicas {
-				r.end(syscall.SIGTERM)
-				l.progress(f, 5)
-				r.start()
-				f.awaitReady(r)
-				l.progress(f, 5)
-			}
-			for _, err := range l.report() {
-				t.Error(err)
+			f.eachInTurn(syscall.SIGTERM, func() {}, loads...)
+			for _, l := range loads {
+				for _, err := range l.report() {
+					t.Error(err)
+				}
 			}
 			epochs(t, f.replicas[0])
 		})
 	}
 }
 
-// TestFleetClusterRollingRestart: the same with the replicas' embedded servers as the cluster, then with SIGKILL.
-func TestFleetClusterRollingRestart(t *testing.T) {
-	f := newClusterFleet(t, "--drain-time", "2s")
-	b := f.balance()
-	l := startTenantLoad(t, b, 6)
-	l.progress(f, 5)
-	for _, r := range f.replicas {
-		r.end(syscall.SIGTERM)
-		l.progress(f, 5)
-		r.start()
-		f.awaitReady(r)
-		l.progress(f, 5)
-	}
-	for _, err := range l.report() {
-		t.Error(err)
-	}
-	epochs(t, f.replicas[0])
-}
-
-// TestFleetClusterKilled: kill -9 of each in turn loses no session.
-func TestFleetClusterKilled(t *testing.T) {
-	f := newClusterFleet(t)
-	b := f.balance()
-	l := startTenantLoad(t, b, 6)
-	for _, r := range f.replicas {
-		l.progress(f, 5)
-		r.end(syscall.SIGKILL)
-		l.progress(f, 5)
-		r.start()
-		f.awaitReady(r)
-	}
-	l.progress(f, 5)
-	for _, err := range l.report() {
-		// The killed replica may have led the stream: until another one does, nothing can be taken over.
-		if !unknownOutcome(err) && !strings.Contains(err.Error(), "Service Unavailable") {
-			t.Errorf("a client was told %v", err)
+// eachInTurn ends one replica after the other with a signal, lets the others serve, does something, and starts it again.
+func (f *fleet) eachInTurn(s syscall.Signal, meanwhile func(), loads ...*load) {
+	f.t.Helper()
+	serve := func() {
+		for _, l := range loads {
+			l.progress(f, 5)
 		}
 	}
-	epochs(t, f.replicas[0])
+	serve()
+	for _, r := range f.replicas {
+		r.end(s)
+		meanwhile()
+		serve()
+		r.start()
+		f.awaitReady(r)
+		serve()
+	}
 }
 
 // TestFleetKilled: with SIGKILL, only calls that were under way at the killed replica fail, with an error that says so,
-// and every client goes on.
+// and every client goes on. Where the replicas' embedded servers are the cluster, one of those that are killed leads the
+// stream: then calls wait until another one does, and so do new sessions.
 func TestFleetKilled(t *testing.T) {
-	f := newFleet(t, 3)
-	f.fence = "5s"
-	for range 3 {
-		f.add()
+	for name, servers := range map[string]int{"NATS servers": 3, "embedded servers": embedded} {
+		t.Run(name, func(t *testing.T) {
+			f := newFleet(t, servers)
+			f.fence = "15s" // longer than an election: what is not the killed replica's goes on meanwhile
+			f.addAll(3)
+			b, acme := f.balance(), newTenant(t)
+			l := startTenantLoad(t, b, 6)
+			var sessions []string
+			f.eachInTurn(syscall.SIGKILL, func() { sessions = append(sessions, f.opens(acme, b)) }, l)
+			checkKilled(t, l)
+			epochs(t, f.replicas[0])
+			f.knows(acme, l, sessions)
+			f.compare()
+		})
 	}
-	b := f.balance()
-	l := startTenantLoad(t, b, 6)
+}
+
+// opens opens a session through the balancer. While the stream has no leader that waits; who waited long enough is told to
+// try again.
+func (f *fleet) opens(acme tenant, b *balancer) (session string) {
+	f.t.Helper()
+	f.await("a new session", func() bool {
+		status, text, h, err := acme.send(f.t.Context(), http.MethodPost, b.server.URL, "", initializeMessage)
+		switch {
+		case err == nil && status == http.StatusOK:
+			session = h.Get("Mcp-Session-Id")
+			return true
+		case err != nil, status != http.StatusServiceUnavailable:
+			f.t.Errorf("initialize during an election: %d %s %v", status, text, err)
+		}
+		return false
+	})
+	return session
+}
+
+// knows checks that every replica has all sessions: those of a load, and others.
+func (f *fleet) knows(acme tenant, l *load, sessions []string) {
+	f.t.Helper()
 	for _, r := range f.replicas {
-		l.progress(f, 5)
-		r.end(syscall.SIGKILL)
-		l.progress(f, 5)
-		r.start()
-		f.awaitReady(r)
+		for _, s := range sessions {
+			acme.mustCall(f.t, r, s)
+		}
 	}
-	l.progress(f, 5)
-	checkKilled(t, l)
-	epochs(t, f.replicas[0])
+	f.await("all sessions", func() bool {
+		for _, r := range f.replicas {
+			if r.sessions() != len(l.count)+len(sessions) {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // unknownOutcome reports whether err says that a call was under way where a replica was killed.
@@ -265,34 +279,39 @@ func checkKilled(t *testing.T, l *load) {
 }
 
 // TestFleetStreamLosesItsLeader: one of three NATS servers is killed, each in turn: calls go on, sessions are made as soon as
-// there is a leader, and nothing that was acknowledged is lost.
+// there is a leader, and nothing that was acknowledged is lost. (TestFleetKilled does that to embedded servers.)
 func TestFleetStreamLosesItsLeader(t *testing.T) {
 	f, acme := newFleet(t, 3), newTenant(t)
 	f.fence = "5s"
-	for range 2 {
-		f.add()
-	}
+	f.addAll(2)
+	f.losesServers(t, acme, [][]int{{0}, {1}, {2}})
+}
+
+// TestFleetOfFive: with five NATS servers and as many copies of the streams, any two may be killed at once; one
+// of those that are leads the stream.
+func TestFleetOfFive(t *testing.T) {
+	t.Parallel()
+	f, acme := newFleet(t, 5), newTenant(t)
+	f.addAll(2)
+	f.losesServers(t, acme, [][]int{{0, 1}, {2, 3}, {4, 0}})
+}
+
+// losesServers kills servers of the stream, some at a time, under load.
+func (f *fleet) losesServers(t *testing.T, acme tenant, rounds [][]int) {
+	t.Helper()
 	b := f.balance()
 	l := startTenantLoad(t, b, 4)
 	var sessions []string
-	for _, n := range f.nats {
-		n.end(syscall.SIGKILL)
-		f.await("a new session", func() bool {
-			status, text, h, err := acme.send(t.Context(), http.MethodPost, b.server.URL, "", initializeMessage)
-			switch {
-			case err == nil && status == http.StatusOK:
-				sessions = append(sessions, h.Get("Mcp-Session-Id"))
-				return true
-			case err != nil, status != http.StatusServiceUnavailable:
-				t.Errorf("initialize during an election: %d %s %v", status, text, err)
-			}
-			return false
-		})
-		n.start()
-		f.await("NATS", func() bool {
-			status, _ := fetchText(t.Context(), f.monitors[slices.Index(f.nats, n)]+"/healthz")
-			return status == http.StatusOK
-		})
+	for _, down := range rounds {
+		sessions = append(sessions, f.opens(acme, b))
+		for _, i := range down {
+			f.crash(i)
+		}
+		sessions = append(sessions, f.opens(acme, b))
+		l.progress(f, 3)
+		for _, i := range down {
+			f.revive(i)
+		}
 		l.progress(f, 3)
 	}
 	for _, err := range l.report() {
@@ -302,16 +321,6 @@ func TestFleetStreamLosesItsLeader(t *testing.T) {
 			t.Log(err)
 		}
 	}
-	for _, r := range f.replicas {
-		for _, s := range sessions {
-			acme.mustCall(t, r, s)
-		}
-	}
-	f.await("all sessions", func() bool {
-		x := map[int]bool{}
-		for _, r := range f.replicas {
-			x[r.sessions()] = true
-		}
-		return len(x) == 1 && x[len(l.count)+len(sessions)]
-	})
+	f.knows(acme, l, sessions)
+	f.compare()
 }

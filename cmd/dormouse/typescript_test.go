@@ -110,16 +110,11 @@ func (c *typescript) do(command map[string]any) (tsAnswer, error) {
 	}
 }
 
-// TestFleetTypeScript: a rolling restart under clients of the TypeScript SDK: no call fails.
-func TestFleetTypeScript(t *testing.T) {
-	f, acme := newFleet(t, 3), newTenant(t)
-	f.fence = "30s" // nobody waits for it: all leave in order
-	for range 3 {
-		f.add("--drain-time", "2s")
-	}
-	b := f.balance()
-	ts := startTypeScript(t)
-	l := &load{t: t, count: make([]int, 4)}
+// startTypeScriptLoad connects TypeScript clients through the balancer and lets them call.
+func startTypeScriptLoad(t *testing.T, b *balancer, clients int) *load {
+	t.Helper()
+	acme, ts := newTenant(t), startTypeScript(t)
+	l := &load{t: t, count: make([]int, clients)}
 	done := make(chan struct{})
 	l.stop = sync.OnceFunc(func() { close(done) })
 	for i := range l.count {
@@ -147,15 +142,5 @@ func TestFleetTypeScript(t *testing.T) {
 		})
 	}
 	t.Cleanup(l.end)
-	l.progress(f, 5)
-	for _, r := range f.replicas {
-		r.end(syscall.SIGTERM)
-		l.progress(f, 5)
-		r.start()
-		f.awaitReady(r)
-		l.progress(f, 5)
-	}
-	for _, err := range l.report() {
-		t.Error(err)
-	}
+	return l
 }
