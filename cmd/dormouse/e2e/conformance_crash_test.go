@@ -14,6 +14,7 @@ import (
 // crashes is a run of the suite with crashes in the middle of its scenarios.
 type crashes struct {
 	name    string
+	doc     string                       // the server's name in docs/conformance.md
 	server  func(t *testing.T) *upstream // nil: the built-in one
 	version string                       // of the protocol
 	every   int                          // requests from one crash to the next
@@ -22,6 +23,16 @@ type crashes struct {
 
 // casualties are killed in a crash.
 type casualties struct{ gateway, upstream bool }
+
+func (c casualties) String() string {
+	switch {
+	case c.gateway && c.upstream:
+		return "both"
+	case c.upstream:
+		return "the server"
+	}
+	return "the gateway"
+}
 
 func crashRuns() []crashes {
 	goServer := func(args ...string) func(t *testing.T) *upstream {
@@ -32,12 +43,12 @@ func crashRuns() []crashes {
 	}
 	all := []casualties{{gateway: true}, {upstream: true}, {gateway: true, upstream: true}}
 	return []crashes{
-		{"go, 2025-11-25", goServer("-stateless=false"), "2025-11-25", 7, all},
-		{"go, 2025-11-25, more often", goServer("-stateless=false"), "2025-11-25", 4, all},
-		{"go, 2025-06-18", goServer("-stateless=false"), "2025-06-18", 5, all},
-		{"go, stateless", goServer("-stateless=true"), "2026-07-28", 5, all},
-		{"server-everything", startEverything, "2025-11-25", 11, all},
-		{"built-in", nil, "2025-11-25", 5, []casualties{{gateway: true}}},
+		{"server-everything", docEverything, startEverything, "2025-11-25", 11, all},
+		{"go", docGo, goServer("-stateless=false"), "2025-11-25", 7, all},
+		{"go, more often", docGo, goServer("-stateless=false"), "2025-11-25", 4, all},
+		{"go, 2025-06-18", docGo, goServer("-stateless=false"), "2025-06-18", 5, all},
+		{"go, stateless", docStateless, goServer("-stateless=true"), "2026-07-28", 5, all},
+		{"built-in", docBuiltIn, nil, "2025-11-25", 5, []casualties{{gateway: true}}},
 	}
 }
 

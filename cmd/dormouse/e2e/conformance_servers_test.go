@@ -26,24 +26,34 @@ import (
 // conformanceServer is a server that the suite is run against, with the protocol versions that it speaks.
 type conformanceServer struct {
 	name   string
+	doc    string                                      // its name in docs/conformance.md
 	start  func(t *testing.T) (direct, gateway string) // URLs of two servers alike, one of them behind a gateway
 	passes []pass
 }
 
+// Names of servers in docs/conformance.md.
+const (
+	docGo         = "Go SDK's everything-server, with sessions"
+	docStateless  = "the same, without sessions"
+	docNext       = "TypeScript SDK 2, a server with one tool"
+	docEverything = "`server-everything` from npm"
+	docBuiltIn    = "the built-in n8n tools"
+)
+
 func conformanceServers() []conformanceServer {
 	withSessions := []pass{{release01, ""}, {release02, "2025-03-26"}, {release02, "2025-06-18"}, {release02, "2025-11-25"}}
 	return []conformanceServer{
-		{"go", goEverythingTwice("-stateless=false"), append(withSessions, pass{release02, "2026-07-28"})},
-		{"go, stateless", goEverythingTwice("-stateless=true"), []pass{{release01, ""}, {release02, "2025-06-18"}, {release02, "2025-11-25"}, {release02, "2026-07-28"}, {release02, ""}}},
-		{"typescript 2", func(t *testing.T) (string, string) {
+		{"go", docGo, goEverythingTwice("-stateless=false"), append(withSessions, pass{release02, "2026-07-28"})},
+		{"go, stateless", docStateless, goEverythingTwice("-stateless=true"), []pass{{release01, ""}, {release02, "2025-06-18"}, {release02, "2025-11-25"}, {release02, "2026-07-28"}, {release02, ""}}},
+		{"typescript 2", docNext, func(t *testing.T) (string, string) {
 			t.Helper()
 			return startNext(t).url(), startGateway(t, "--upstream", startNext(t).url()).url()
 		}, []pass{{release02, "2025-11-25"}, {release02, "2026-07-28"}}},
-		{"server-everything", func(t *testing.T) (string, string) {
+		{"server-everything", docEverything, func(t *testing.T) (string, string) {
 			t.Helper()
 			return startEverything(t).url(), startGateway(t, "--upstream", startEverything(t).url()).url()
 		}, withSessions},
-		{"built-in", func(t *testing.T) (string, string) {
+		{"built-in", docBuiltIn, func(t *testing.T) (string, string) {
 			t.Helper()
 			return startBuiltIn(t), startGateway(t).url()
 		}, withSessions},
