@@ -3,9 +3,11 @@ package gateway_test
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"log"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -160,10 +162,15 @@ type door struct {
 
 func newDoor(tb testing.TB) *door {
 	tb.Helper()
-	l, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
-	must(tb, err)
-	d := &door{tb: tb, addr: l.Addr().String()}
-	must(tb, l.Close())
+	d := &door{tb: tb}
+	for range 200 { // below the range from which the kernel takes the ports of others: it is shut now and then
+		addr := fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(18000))
+		if l, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", addr); err == nil {
+			must(tb, l.Close())
+			d.addr = addr
+			break
+		}
+	}
 	tb.Cleanup(func() { d.shut() })
 	return d
 }

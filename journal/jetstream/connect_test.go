@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"math/big"
 	"net"
 	"os"
@@ -152,12 +153,7 @@ func TestPromiseWithoutMonitor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := "http://" + l.Addr().String()
-	_ = l.Close()
+	nobody := fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
 	p, err := j.Promise(t.Context(), []string{nobody})
 	if err != nil || p.Sync.Asked != 0 || p.Sync.Always || p.Sync.Err == nil {
 		t.Errorf("%+v, %v", p, err)

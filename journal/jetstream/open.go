@@ -285,7 +285,7 @@ func (j *Journal) ensure(ctx context.Context, f *found, want js.StreamConfig, id
 		return f, nil
 	}
 	want.Metadata = map[string]string{metaJournal: id.String()}
-	s, err := j.js.CreateStream(ctx, want)
+	s, err := j.create(ctx, want)
 	if errors.Is(err, js.ErrStreamNameAlreadyInUse) {
 		s, err = j.appear(ctx, want.Name)
 	}

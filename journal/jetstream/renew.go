@@ -65,7 +65,7 @@ func Renew(ctx context.Context, nc *nats.Conn, o Options, id journal.ID) (*Journ
 // before; messages that come back say so too.
 func (j *Journal) renew(ctx context.Context, want js.StreamConfig, id journal.ID, there bool) error {
 	want.Metadata = map[string]string{metaJournal: id.String()}
-	s, err := j.js.CreateStream(ctx, want)
+	s, err := j.create(ctx, want)
 	if err != nil {
 		return askError(ctx, "create stream "+want.Name, err)
 	}
@@ -75,7 +75,7 @@ func (j *Journal) renew(ctx context.Context, want js.StreamConfig, id journal.ID
 	if there || s.CachedInfo().State.LastSeq > 0 {
 		again.Metadata[metaRenewed] = again.Metadata[metaWritten]
 	}
-	if _, err := j.js.UpdateStream(ctx, again); err != nil {
+	if _, err := j.change(ctx, again, j.js.UpdateStream); err != nil {
 		return askError(ctx, "update stream "+want.Name, err)
 	}
 	return nil
