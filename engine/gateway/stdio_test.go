@@ -142,7 +142,7 @@ func TestStdioRepeatsReads(t *testing.T) {
 // A child ends with all that it has started, when its session does and when its gateway hibernates it.
 func TestStdioNoOrphans(t *testing.T) {
 	s := newSite(t)
-	up := stdioUpstream(t, stdio.Options{IdleAfter: 50 * time.Millisecond}, "more")
+	up := stdioUpstream(t, stdio.Options{IdleAfter: 2 * time.Second}, "more")
 	s.boot(up)
 	cs := s.client()
 	child, grandchild := call(t, cs, "pid", ""), call(t, cs, "fork", "")
