@@ -37,7 +37,7 @@ func TestServerMessagesOnGET(t *testing.T) {
 		n := 0
 		expect := func(what string) {
 			t.Helper()
-			for range 100 {
+			for range 1000 {
 				n++
 				mcp.AddTool(srv.latest(), &mcp.Tool{Name: fmt.Sprint("new", n)}, echo)
 				select {
