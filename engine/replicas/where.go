@@ -99,7 +99,7 @@ func (d *Directory) Settled(ctx context.Context, c Claim) error {
 			pause := d.o.every()/4 - time.Since(asked)
 			if pause <= 0 { // again and again: the answer may be to a question from before the claim, or come in an election
 				asked = time.Now()
-				d.inquire(ctx, c.From, c.Was.Boot)
+				d.inquire(ctx, c.From, c.Was.Boot, c.Since)
 				continue
 			}
 			left = min(left, pause)
