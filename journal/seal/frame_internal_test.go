@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/dormouse-mcp/dormouse/journal"
 )
 
 // TestAppendFrame reads the frames by a decoder that knows nothing of how they were made.
@@ -70,5 +72,42 @@ func TestAppendFrameToOthers(t *testing.T) {
 	}
 	if _, ok := appendFrame(nil, sums.EncodeAll([]byte("some text"), nil), 1, []byte{0}); ok {
 		t.Error("took a frame with a checksum")
+	}
+}
+
+// TestWhatIsCompressed packs crowds of sessions whose metadata is a small or a large part of the message.
+func TestWhatIsCompressed(t *testing.T) {
+	p, err := newPacker()
+	if err != nil {
+		t.Fatal(err)
+	}
+	crowd := func(n, tenants, context int) []journal.Event {
+		events := make([]journal.Event, n)
+		for i := range events {
+			events[i] = journal.Event{Kind: journal.KindCreated, Ref: journal.NewSessionID().Ref(), Created: &journal.Created{
+				Tenant: journal.TenantID{1, byte(i % tenants)}, Context: make([]byte, context),
+				Initialize: bytes.Repeat([]byte("n8n "), 50),
+			}}
+		}
+		return events
+	}
+	for _, c := range []struct {
+		name       string
+		events     []journal.Event
+		compressed bool
+	}{
+		{"one tenant", crowd(500, 1, 200), false},
+		{"fifty tenants", crowd(500, 50, 200), false},
+		{"many tenants", crowd(500, 250, 200), true},
+		{"small contexts", crowd(500, 50, 20), true},
+		{"a small message", crowd(50, 50, 200), true},
+	} {
+		got, err := p.pack(0, c.events)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.compressed != c.compressed {
+			t.Errorf("%s: compressed: %v, want %v (%d bytes)", c.name, got.compressed, c.compressed, len(got.data))
+		}
 	}
 }

@@ -12,8 +12,15 @@ import (
 // to event.
 const minCompress = 512
 
-// minDense is from how many bytes on it is better not to compress what hardly compresses.
-const minDense = 2 << 10
+const (
+	// minDense is from how many bytes on it is better not to compress what hardly compresses.
+	minDense = 2 << 10
+
+	// large is the size from which a message's callers wait noticeably for zstd, whose tables have left the processor's
+	// caches when the next batch comes. Then one byte in minShare at least must be one that it is good for.
+	large    = 32 << 10
+	minShare = 8
+)
 
 // packer makes and compresses the metadata of events. Its memory is kept from batch to batch.
 type packer struct {
@@ -43,20 +50,26 @@ type packed struct {
 	sealed     int // bytes that stand behind it
 }
 
-// pack packs the events' metadata, compressed if that makes it smaller.
+// pack packs the events' metadata, compressed if that makes it smaller and the message too.
 func (p *packer) pack(first journal.Instant, events []journal.Event) (packed, error) {
 	meta, sealed, alike, err := p.event.Append(p.meta[:0], first, events)
 	if err != nil {
 		return packed{}, err
 	}
 	p.meta = meta
-	if len(meta) >= minCompress {
+	if p.worthIt(sealed) {
 		p.compress(meta)
 		if len(p.frame) < len(meta) {
 			return packed{data: p.frame, compressed: true, alike: alike, sealed: sealed}, nil
 		}
 	}
 	return packed{data: meta, alike: alike, sealed: sealed}, nil
+}
+
+// worthIt reports whether the metadata is worth compressing, before that many sealed bytes.
+func (p *packer) worthIt(sealed int) bool {
+	varied, all := len(p.meta)-p.event.Dense(), len(p.meta)+sealed
+	return len(p.meta) >= minCompress && (all < large || varied >= all/minShare)
 }
 
 // compress makes the frame of meta.
