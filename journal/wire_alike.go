@@ -5,7 +5,10 @@ import (
 	"encoding/binary"
 )
 
-const slotBits = 10
+const (
+	slotBits = 10
+	probes   = 4 // how many slots a tenant may be in
+)
 
 // EventPacker writes the metadata of batches in the shorter form of version 2: a created event that is like one before
 // it, as those of one tenant are, names that one and repeats nothing of it. The zero value is ready; it keeps nothing
@@ -36,11 +39,20 @@ func (p *EventPacker) like(events []Event, i int) int {
 	if events[i].Kind != KindCreated || c == nil || i >= 1<<16-1 {
 		return 0
 	}
-	at := &p.first[binary.LittleEndian.Uint64(c.Tenant[:])*0x9e3779b97f4a7c15>>(64-slotBits)]
-	if *at > 0 && c.like(events[*at-1].Created) {
-		return i - int(*at-1)
+	home := binary.LittleEndian.Uint64(c.Tenant[:]) * 0x9e3779b97f4a7c15 >> (64 - slotBits)
+	free := home // taken from another one if no slot is free
+	for n := range uint64(probes) {
+		slot := (home + n) % (1 << slotBits)
+		at := int(p.first[slot])
+		if at == 0 {
+			free = slot
+			break
+		}
+		if c.like(events[at-1].Created) {
+			return i - (at - 1)
+		}
 	}
-	*at = uint16(i + 1)
+	p.first[free] = uint16(i + 1)
 	return 0
 }
 

@@ -1,6 +1,7 @@
 package journal_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"reflect"
 	"testing"
@@ -126,5 +127,30 @@ func TestAlikeMalformed(t *testing.T) {
 	header.Alike = false
 	if _, err := journal.DecodeEvents(header, append(plain, event(1, like(1)...)...), nil); !errors.Is(err, journal.ErrMalformed) {
 		t.Error("version 1:", err)
+	}
+}
+
+// Tenants whose slots are the same do not drive one another out.
+func TestAlikeOfManyTenants(t *testing.T) {
+	const tenants = 100
+	one := journaltest.OneOfEach()[0]
+	events := make([]journal.Event, 5*tenants)
+	for i := range events {
+		c := *one.Created
+		binary.LittleEndian.PutUint64(c.Tenant[:], uint64(i%tenants+1)*0xd1342543de82ef95)
+		events[i] = one
+		events[i].Created = &c
+	}
+	var p journal.EventPacker
+	first, _, _, err := p.Append(nil, one.At, events[:tenants])
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, _, _, err := p.Append(nil, one.At, events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if varied := len(all) - p.Dense(); varied != len(first) {
+		t.Errorf("%d bytes of events that are like none before, want the %d of each tenant's first", varied, len(first))
 	}
 }
