@@ -90,7 +90,6 @@ func (c crashes) run(t *testing.T) {
 			up.start()
 		}
 	})
-	s.crashEvery(0)
 	if len(strikes) < 2*len(c.turns) {
 		t.Errorf("only %d crashes", len(strikes))
 	}
@@ -134,6 +133,7 @@ func (c crashes) start(t *testing.T) (up *upstream, g *gateway, s *saboteur, d *
 // struck, and the scenarios in which that was.
 func crashing(t *testing.T, p pass, d *doorkeeper, s *saboteur, at *progress, crash func(*strike)) (got results, strikes []*strike, struck []string) {
 	t.Helper()
+	defer s.stop()
 	dir, ended := t.TempDir(), make(chan error, 1)
 	go func() {
 		var err error

@@ -21,9 +21,9 @@ import (
 type saboteur struct {
 	*httptest.Server
 
-	t       *testing.T
 	target  string // host and port of the server
 	strikes chan *strike
+	over    chan struct{} // closed when nobody takes strikes any more
 
 	mu     sync.Mutex
 	every  int // requests from one crash to the next; zero = none
@@ -51,7 +51,7 @@ func (k *strike) String() string {
 
 func startSaboteur(t *testing.T, target string) *saboteur {
 	t.Helper()
-	s := &saboteur{t: t, target: target, strikes: make(chan *strike)}
+	s := &saboteur{target: target, strikes: make(chan *strike), over: make(chan struct{})}
 	proxy := passThrough(t, "http://"+target)
 	s.Server = httptest.NewServer(whole(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body) // in memory
@@ -78,6 +78,12 @@ func (s *saboteur) crashEvery(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.every = n
+}
+
+// stop ends that, for good.
+func (s *saboteur) stop() {
+	s.crashEvery(0)
+	close(s.over)
 }
 
 // due returns the strike that is to hit this request, if any.
@@ -122,8 +128,11 @@ func (s *saboteur) crash(k *strike) {
 	s.mu.Unlock()
 	select {
 	case s.strikes <- k:
-		<-k.done
-	case <-s.t.Context().Done():
+		select {
+		case <-k.done:
+		case <-s.over:
+		}
+	case <-s.over:
 	}
 	panic(http.ErrAbortHandler)
 }
