@@ -197,7 +197,10 @@ func (r *replicas) oneGoes(ctx context.Context, g goer, f *fleet, n int) (waits 
 	}
 	wg.Wait()
 	if g.signal == syscall.SIGTERM {
-		_ = victim.cmd.Wait() // it has ended, or is killed now
+		select {
+		case <-victim.exited:
+		case <-ctx.Done(): // it is killed now
+		}
 	}
 	victim.down()
 	if ctx.Err() != nil {
