@@ -90,8 +90,9 @@ func snapshotOf(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := c.cmd.Wait(); err != nil {
-		return fmt.Errorf("dormouse snapshot: %w\n%s", err, c.log.String())
+	<-c.exited
+	if end := c.cmd.ProcessState; !end.Success() {
+		return fmt.Errorf("dormouse snapshot: %s\n%s", end, c.log.String())
 	}
 	return nil
 }
