@@ -172,26 +172,6 @@ func TestRefusedWhileCutOff(t *testing.T) {
 	})
 }
 
-// TestForgotten: who has left is known for a day, and everybody forgets it then.
-func TestForgotten(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		air := &air{}
-		a, b := start(t, air, "a", "1", "k"), start(t, air, "b", "1", "k")
-		defer b.Close()
-		synctest.Wait()
-		a.Close()
-		time.Sleep(23 * time.Hour)
-		c := start(t, air, "c", "1", "k")
-		defer c.Close()
-		synctest.Wait()
-		c.sees(t, "a", replicas.Gone)
-		time.Sleep(2 * time.Hour)
-		b.sees(t, "a", replicas.Silent)
-		c.sees(t, "a", replicas.Silent)
-	})
-}
-
 // TestStuck: whoever gets no answer from the stream for longer than the fence is told so, once for each fence.
 func TestStuck(t *testing.T) {
 	t.Parallel()
