@@ -22,7 +22,7 @@ import (
 
 // TestFleetLinearizable: what clients of three replicas see of creating, bringing in, using and closing sessions has an order
 // in which it could have happened on a single one, while replicas are killed and paused, the network between them and
-// NATS stands still one way or loses acknowledgements, and a NATS server dies. Afterwards all replicas have folded the
+// NATS stands still one way or loses acknowledgements, and a NATS server dies or is cut off from the others. Afterwards all replicas have folded the
 // same state, and no epoch was claimed twice.
 func TestFleetLinearizable(t *testing.T) {
 	t.Parallel()
@@ -55,6 +55,7 @@ type world struct {
 	t      *testing.T
 	fleet  *fleet
 	links  [][]link // of each replica, to NATS, or to and from the other ones' embedded servers
+	routes *links   // between the NATS servers; nil where they are embedded
 	tenant tenant
 	began  time.Time
 
@@ -80,12 +81,14 @@ func (l link) let(up, down bool) {
 
 func newWorld(t *testing.T, servers int) *world {
 	t.Helper()
-	w := &world{t: t, fleet: newFleet(t, servers), tenant: newTenant(t), began: time.Now(), links: make([][]link, 3)}
+	w := &world{t: t, tenant: newTenant(t), began: time.Now(), links: make([][]link, 3)}
 	if servers == embedded {
+		w.fleet = newFleet(t, embedded)
 		w.fleet.route = w.between
 		w.fleet.addAll(3)
 		return w
 	}
+	w.fleet, w.routes = newLinkedFleet(t)
 	for i := range 3 {
 		var urls []string
 		for url := range strings.SplitSeq(w.fleet.url, ",") {
@@ -251,6 +254,7 @@ func (w *world) misfortunes() {
 		w.loseServer,
 		func(i int) { w.still(i, true, true, false) },
 		func(i int) { w.still(i, true, false, true) },
+		w.part,
 		w.kill,
 	} {
 		<-time.After(long / 3)
@@ -285,6 +289,22 @@ func (w *world) still(i int, up, down, lost bool) {
 		}
 		l.proxy.heal()
 	}
+}
+
+// part cuts a server of the streams off from the others, for long enough that these may elect leaders without it.
+func (w *world) part(i int) {
+	let := func(open bool) {
+		if w.routes != nil {
+			w.routes.of(i, open, open)
+			return
+		}
+		for _, l := range w.links[i] {
+			l.let(open, open)
+		}
+	}
+	let(false)
+	<-time.After(8 * time.Second)
+	let(true)
 }
 
 func (w *world) loseServer(i int) {
