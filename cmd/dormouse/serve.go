@@ -57,7 +57,7 @@ type serveCmd struct {
 	ClusterPeers     []string        `help:"Where all servers of the cluster listen, comma-separated, the same on all of them." placeholder:"HOST:PORT" group:"replicas"`
 	ReplicaListen    string          `help:"Where other replicas forward requests to whose sessions live in this process. Connections prove that they come from a replica with the same keyring." placeholder:"HOST:PORT" group:"replicas"`
 	ReplicaAdvertise string          `help:"Under which address they reach it, if --replica-listen names none that they can use." placeholder:"https://HOST:PORT" group:"replicas"`
-	FenceAfter       config.Duration `help:"A replica that has not heard from the stream for so long no longer serves sessions that live in its process: another one takes them over a little later. The same on all replicas." default:"5s" group:"replicas"`
+	FenceAfter       config.Duration `help:"A replica that has not heard from the stream for so long no longer serves sessions that live in its process: another one takes them over a little later. The same on all replicas." default:"10s" group:"replicas"`
 	DrainTime        config.Duration `help:"At a shutdown, go on serving for so long with /readyz at 503, until balancers look elsewhere. Longer than they take to notice." default:"0s" group:"replicas"`
 	ReplicaName      string          `help:"Name of this replica in the journal, another one than every other replica's; the host's name by default." placeholder:"NAME" group:"replicas"`
 }

@@ -10,8 +10,9 @@ import (
 	"github.com/dormouse-mcp/dormouse/journal"
 )
 
-// DefaultFence is Options.Fence where none is given.
-const DefaultFence = 5 * time.Second
+// DefaultFence is Options.Fence where none is given: NATS needs four to nine seconds to elect another leader, which is to
+// end no call.
+const DefaultFence = 10 * time.Second
 
 // Options configures a Directory. Self, Boot, Key, Wire, CatchUp and Folded must be set.
 type Options struct {
