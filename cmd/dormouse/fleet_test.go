@@ -95,6 +95,27 @@ func (p *process) signal(s syscall.Signal) {
 	if err := p.cmd.Process.Signal(s); err != nil {
 		p.t.Fatal(err)
 	}
+	if s == syscall.SIGSTOP {
+		p.awaitStandstill()
+	}
+}
+
+// awaitStandstill waits until no thread runs any more: on a busy machine one may go on for a while after SIGSTOP was sent.
+func (p *process) awaitStandstill() {
+	p.t.Helper()
+	runs := func(path string) bool {
+		stat, err := os.ReadFile(path)
+		return err == nil && !strings.Contains(string(stat), ") T ")
+	}
+	for deadline := time.Now().Add(hung); ; <-time.After(time.Millisecond) {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.cmd.Process.Pid))
+		if err == nil && !slices.ContainsFunc(threads, runs) {
+			return
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatal("it does not stop")
+		}
+	}
 }
 
 // end ends it with a signal and waits.
