@@ -72,7 +72,7 @@ func startRedis(ctx context.Context, path, dir, address, sync string) (*child, e
 		"--appendonly", "yes", "--appendfsync", fsync, "--auto-aof-rewrite-percentage", "0")}
 	c.cmd.Stdout, c.cmd.Stderr = &c.log, &c.log
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	return c, c.cmd.Start()
+	return c, c.run()
 }
 
 // dialRedis connects, and waits for a server that is still starting.

@@ -92,7 +92,7 @@ func (r *saved) start(ctx context.Context) (*child, *redisConn, error) {
 		"--bind", host, "--port", port, "--dir", r.dir, "--save", "", "--daemonize", "no", "--appendonly", "no")}
 	c.cmd.Stdout, c.cmd.Stderr = &c.log, &c.log
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := c.cmd.Start(); err != nil {
+	if err := c.run(); err != nil {
 		return nil, nil, err
 	}
 	conn, err := dialRedis(ctx, address)
