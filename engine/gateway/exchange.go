@@ -76,6 +76,7 @@ func (x *exchange) again(ctx context.Context, err error, wait *backoff) bool {
 // try carries the request once, and again for each time that the session turns out to be lost.
 func (x *exchange) try(ctx context.Context) error {
 	p := x.p
+	x.at = nil // what failed before was not executed, or may be executed again
 	for {
 		b, err := x.bound(ctx)
 		if err != nil {

@@ -19,7 +19,8 @@ import (
 // many losses as the doubt demands. Safe for concurrent use.
 type health struct {
 	era    atomic.Uint64
-	lastOK atomic.Int64 // Unix nanoseconds of the last answer
+	lastOK atomic.Int64 // Unix nanoseconds of the last answer, or of the doubt because there was none
+	spoke  atomic.Int64 // of the last answer; zero = never
 	down   atomic.Bool  // the last connection failed
 
 	mu        sync.Mutex
@@ -193,7 +194,9 @@ func (h *health) forgotten(at journal.Seq) bool {
 
 // heard notes that the upstream has answered.
 func (h *health) heard() {
-	h.lastOK.Store(time.Now().UnixNano())
+	now := time.Now().UnixNano()
+	h.lastOK.Store(now)
+	h.spoke.Store(now)
 	if h.down.Load() {
 		h.down.Store(false)
 	}

@@ -15,6 +15,7 @@ const tellGap = 30 * time.Second
 // of once in a tellGap. The zero value is ready; safe for concurrent use.
 type outages struct {
 	trouble atomic.Bool // something below is set; spares each answer the lock
+	telling sync.Mutex  // held until the observer has heard of a turn: it hears of them in their order
 
 	mu    sync.Mutex
 	row   int       // failures since the last answer
@@ -84,10 +85,12 @@ func (w *Waker) tellFailed(err error, unsent bool) {
 	if !w.o.Upstream.Shared() {
 		return
 	}
+	w.outages.telling.Lock()
 	turned, tell := w.outages.failed(time.Now(), unsent)
 	if turned {
 		w.o.Observer.UpstreamReachable(false)
 	}
+	w.outages.telling.Unlock()
 	if tell {
 		w.o.Logger.Warn().Str("upstream", w.where()).Err(err).Msg("the upstream cannot be reached; requests wait for it")
 	}
@@ -99,10 +102,15 @@ func (w *Waker) tellAnswered(status int) {
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return
 	}
+	if !w.outages.trouble.Load() {
+		return
+	}
+	w.outages.telling.Lock()
 	away, turned, tell := w.outages.answered(time.Now())
 	if turned {
 		w.o.Observer.UpstreamReachable(true)
 	}
+	w.outages.telling.Unlock()
 	if tell {
 		w.o.Logger.Info().Str("upstream", w.where()).Dur("away_ms", away).Msg("the upstream answers again")
 	}

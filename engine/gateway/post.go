@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"os"
 	"strconv"
@@ -22,14 +23,13 @@ func (g *Gateway) post(w http.ResponseWriter, r *http.Request) {
 		p.write(a, nil)
 		return
 	}
-	// No pooled buffer: a transport may still be sending the body when its answer has been passed on.
-	buf := new(bytes.Buffer)
-	if p := g.read(buf, a, r); p != nil {
+	text, p := g.read(a, r)
+	if p != nil {
 		a.deny(p, nil)
 		return
 	}
 	var body payload
-	if err := body.parse(buf.Bytes()); err != nil {
+	if err := body.parse(text); err != nil {
 		(&problem{status: http.StatusBadRequest, rpcError: *err}).write(a, body.salvage())
 		return
 	}
@@ -56,35 +56,45 @@ func acceptable(r *http.Request) *problem {
 	return nil
 }
 
-// read reads the whole body: nothing is forwarded before, so that the request can be repeated.
-func (g *Gateway) read(buf *bytes.Buffer, a *answer, r *http.Request) *problem {
-	tooLarge := refuse(http.StatusRequestEntityTooLarge, codeTransport,
-		"Payload Too Large: the body exceeds "+strconv.FormatInt(g.o.MaxBody, 10)+" bytes").because(DeniedSize)
+// read reads the whole body: nothing is forwarded before, so that the request can be repeated. It is in no pooled buffer: a
+// transport may still be sending it when its answer has been passed on.
+func (g *Gateway) read(a *answer, r *http.Request) ([]byte, *problem) {
+	tooLarge := func() *problem {
+		return refuse(http.StatusRequestEntityTooLarge, codeTransport,
+			"Payload Too Large: the body exceeds "+strconv.FormatInt(g.o.MaxBody, 10)+" bytes").because(DeniedSize)
+	}
 	if r.ContentLength > g.o.MaxBody {
 		a.Header().Set("Connection", "close")
-		return tooLarge
-	}
-	if r.ContentLength > 0 {
-		buf.Grow(int(r.ContentLength) + bytes.MinRead)
+		return nil, tooLarge()
 	}
 	rc := http.NewResponseController(a.ResponseWriter)
 	// A writer without deadlines is one in a test, or of somebody who has patience.
 	_ = rc.SetReadDeadline(time.Now().Add(g.o.BodyTimeout))
-	_, err := buf.ReadFrom(http.MaxBytesReader(a.ResponseWriter, r.Body, g.o.MaxBody))
+	body, err := wholeBody(http.MaxBytesReader(a.ResponseWriter, r.Body, g.o.MaxBody), r.ContentLength)
 	if err == nil { // else net/http still reads what is left, and must not wait for it
 		_ = rc.SetReadDeadline(time.Time{})
 	}
 	var over *http.MaxBytesError
 	switch {
 	case errors.As(err, &over):
-		return tooLarge
+		return nil, tooLarge()
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		a.Header().Set("Connection", "close")
-		return refuse(http.StatusRequestTimeout, codeTransport, "Request Timeout: the body took too long").because(DeniedTime)
+		return nil, refuse(http.StatusRequestTimeout, codeTransport, "Request Timeout: the body took too long").because(DeniedTime)
 	case err != nil:
-		return refuse(http.StatusBadRequest, codeTransport, "Bad Request: the body could not be read")
+		return nil, refuse(http.StatusBadRequest, codeTransport, "Bad Request: the body could not be read")
 	}
-	return nil
+	return body, nil
+}
+
+// wholeBody reads a body to its end, into no more memory than it needs where its size is known.
+func wholeBody(body io.Reader, size int64) ([]byte, error) {
+	if size <= 0 {
+		return io.ReadAll(body)
+	}
+	text := make([]byte, size)
+	_, err := io.ReadFull(body, text)
+	return text, err
 }
 
 // dispatch sends a well-formed body where it belongs.

@@ -33,21 +33,22 @@ type outgoing struct {
 	lastEventID string
 
 	// patience is how long a shared upstream may be silent while the answer does not begin; at least WakerOptions.QuickWait.
+	// Zero is that, too; then an upstream without a session is not asked for a sign of life, but left to open one.
 	patience time.Duration
 }
 
 // send sends a request and returns the answer's head. The error is errDown or errBroken, or ctx's cause.
 func (w *Waker) send(ctx context.Context, conn Conn, o outgoing) (*http.Response, error) {
-	return w.roundTrip(ctx, conn, o.request(), &o)
+	return w.roundTrip(ctx, conn, &o)
 }
 
 // request returns the request as it goes out.
-func (o *outgoing) request() *http.Request {
+func (o *outgoing) request(ctx context.Context) *http.Request {
 	header := outbound(o.who.header)
-	r := &http.Request{
+	r := (&http.Request{
 		Method: o.method, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Host: "localhost",
 		RemoteAddr: o.who.remote,
-	}
+	}).WithContext(ctx)
 	if o.session != "" {
 		header[headerSession] = []string{o.session}
 	}
@@ -71,16 +72,16 @@ func (o *outgoing) request() *http.Request {
 	return r
 }
 
-// roundTrip sends r once the meter lets it. A GET is a stream, for which tributary.open has asked.
-func (w *Waker) roundTrip(ctx context.Context, conn Conn, r *http.Request, o *outgoing) (*http.Response, error) {
+// roundTrip sends o once the meter lets it. A GET is a stream, for which tributary.open has asked.
+func (w *Waker) roundTrip(ctx context.Context, conn Conn, o *outgoing) (*http.Response, error) {
 	leave := func() {}
-	if r.Method != http.MethodGet {
+	if o.method != http.MethodGet {
 		var err error
 		if leave, err = w.meter.enter(ctx); err != nil {
 			return nil, err
 		}
 	}
-	resp, err := w.watched(ctx, conn, r, o)
+	resp, err := w.watched(ctx, conn, o)
 	if err != nil {
 		leave()
 		if ctx.Err() == nil {

@@ -173,6 +173,7 @@ func (w *Waker) passEvents(ctx context.Context, a *answer, resp *http.Response) 
 		case err != nil:
 			return nil
 		}
+		w.health.heard()
 		begin()
 		if ev.message() && open {
 			open = peek(ev.data).kind != kindResponse // there is but one
@@ -202,15 +203,8 @@ func (w *Waker) speaks(ctx context.Context, conn Conn, r *http.Request) (bool, e
 	if offered, known := w.health.offers(featureStateless); err != nil || known {
 		return offered, err
 	}
-	header := r.Header.Clone()
-	for name := range header {
-		if name == "Mcp-Name" || strings.HasPrefix(name, "Mcp-Param-") {
-			delete(header, name)
-		}
-	}
-	header["Mcp-Method"] = []string{methodDiscover}
 	resp, err := w.send(ctx, conn, outgoing{
-		method: http.MethodPost, who: caller{header: header, remote: r.RemoteAddr}, body: []byte(discover), protocol: versionNext,
+		method: http.MethodPost, who: caller{header: discovering(r.Header), remote: r.RemoteAddr}, body: []byte(discover), protocol: versionNext,
 	})
 	if err != nil {
 		if errors.Is(err, errBroken) {
@@ -225,6 +219,18 @@ func (w *Waker) speaks(ctx context.Context, conn Conn, r *http.Request) (bool, e
 		w.health.note(featureStateless, era)
 	}
 	return era || !told, nil
+}
+
+// discovering returns the headers of discover in place of those of a request.
+func discovering(of http.Header) http.Header {
+	header := of.Clone()
+	for name := range header {
+		if name == "Mcp-Name" || strings.HasPrefix(name, "Mcp-Param-") {
+			delete(header, name)
+		}
+	}
+	header["Mcp-Method"] = []string{methodDiscover}
+	return header
 }
 
 // eraOf reads the answer to discover. What identifies an upstream of the new protocol is a result or one of its own

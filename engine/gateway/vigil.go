@@ -33,17 +33,17 @@ type vigil struct {
 	over  bool // the answer has begun, or there is none
 }
 
-// watched sends r and watches over it until its answer begins.
-func (w *Waker) watched(ctx context.Context, conn Conn, r *http.Request, o *outgoing) (*http.Response, error) {
+// watched sends o and watches over it until its answer begins.
+func (w *Waker) watched(ctx context.Context, conn Conn, o *outgoing) (*http.Response, error) {
 	if o.method != http.MethodPost || !w.o.Upstream.Shared() {
-		return conn.RoundTrip(r.WithContext(ctx))
+		return conn.RoundTrip(o.request(ctx))
 	}
 	inner, cancel := context.WithCancelCause(ctx)
 	v := &vigil{w: w, ctx: inner, cancel: cancel, conn: conn, o: *o, patience: max(o.patience, w.o.QuickWait), sent: time.Now()}
 	v.mu.Lock()
 	v.timer = time.AfterFunc(w.pause(), v.look)
 	v.mu.Unlock()
-	resp, err := conn.RoundTrip(r.WithContext(inner))
+	resp, err := conn.RoundTrip(o.request(inner))
 	v.end()
 	if err != nil {
 		if cause := context.Cause(inner); errors.Is(cause, errMute) && ctx.Err() == nil {
@@ -103,12 +103,11 @@ func (v *vigil) end() {
 // look sees whether there has been any sign of life, asks for one, and gives the request up when its patience is over.
 func (v *vigil) look() {
 	silent := v.silent()
-	if silent >= v.w.pause() && v.o.session != "" && v.ctx.Err() == nil {
+	if silent >= v.w.pause() && (v.o.session != "" || v.o.patience > 0) && v.ctx.Err() == nil {
 		if v.lives() {
 			silent = 0
-		} else if v.ctx.Err() == nil {
+		} else if silent = v.silent(); silent >= v.w.pause() && v.ctx.Err() == nil {
 			v.w.tellFailed(errMute, true)
-			silent = v.silent()
 		}
 	}
 	v.mu.Lock()
@@ -125,17 +124,21 @@ func (v *vigil) look() {
 
 // silent is how long nothing has been heard of the upstream.
 func (v *vigil) silent() time.Duration {
-	return time.Since(time.Unix(0, max(v.sent.UnixNano(), v.w.health.lastOK.Load())))
+	return time.Since(time.Unix(0, max(v.sent.UnixNano(), v.w.health.spoke.Load())))
 }
 
-// lives pings the upstream in the request's session. Any answer will do. It asks for no place below the upstream's rate
-// limit: those that there are may all be held by requests that wait.
+// lives pings the upstream in the request's session, or without one, as the request itself came; where the protocol has no
+// ping, it is asked who it is. Any answer will do. It asks for no place below the upstream's rate limit: those that there
+// are may all be held by requests that wait.
 func (v *vigil) lives() bool {
 	ctx, cancel := context.WithTimeout(v.ctx, min(pingTimeout, v.w.pause()))
 	defer cancel()
-	ping := v.o
-	ping.body = request([]byte(`"dormouse-alive"`), methodPing, nil)
-	resp, err := v.conn.RoundTrip(ping.request().WithContext(ctx))
+	ask := v.o
+	ask.body = request([]byte(`"dormouse-alive"`), methodPing, nil)
+	if ask.protocol >= versionNext {
+		ask.who.header, ask.body = discovering(ask.who.header), []byte(discover)
+	}
+	resp, err := v.conn.RoundTrip(ask.request(ctx))
 	if err != nil {
 		return false
 	}

@@ -135,33 +135,102 @@ func TestMuteUpstream(t *testing.T) {
 	}
 }
 
-// A tool may take its time: while the upstream answers a ping, or anybody else, a call waits, however long.
+// A tool may take its time: while the upstream answers a ping, or anybody else, a call waits, however long. So it is where
+// sessions have no IDs, and where there are none.
 func TestSlowCallIsWaitedFor(t *testing.T) {
 	t.Parallel()
-	up := newFreezing(t)
-	s := newSite(t)
-	var e ear
-	s.boot(httpUpstream(t, up.door.url()), setup{waker: func(o *gateway.WakerOptions) {
-		o.QuickWait, o.AnswerWait, o.Observer = 15*time.Second, 1, &e // the longer counts; a third of it between looks
-	}})
-	id := s.session()
-	asked := make(chan struct{}, 100)
-	up.freeze(func(m msg) bool {
-		if m.Method == "ping" {
-			asked <- struct{}{}
-		}
-		return m.Method == "tools/call"
+	for name, c := range map[string]struct {
+		open func(t *testing.T, work http.HandlerFunc) *door
+		sign string
+	}{
+		"a session": {func(t *testing.T, work http.HandlerFunc) *door {
+			t.Helper()
+			up := newStubborn(t)
+			up.door.open(before(work, up))
+			return up.door
+		}, "ping"},
+		"a session without an ID": {func(t *testing.T, work http.HandlerFunc) *door {
+			t.Helper()
+			up := newStubborn(t)
+			up.door.open(before(work, nameless(up)))
+			return up.door
+		}, "ping"},
+		"no session": {func(t *testing.T, work http.HandlerFunc) *door {
+			t.Helper()
+			up := newModern(t, done)
+			up.door.open(before(work, up))
+			return up.door
+		}, "server/discover"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			asked, thaw := make(chan struct{}, 100), make(chan struct{})
+			up := c.open(t, func(_ http.ResponseWriter, r *http.Request) {
+				body := readAll(r)
+				r.Body = nopBody(body)
+				switch asMessage(body).Method {
+				case c.sign:
+					asked <- struct{}{}
+				case "tools/call":
+					select {
+					case <-thaw:
+					case <-r.Context().Done():
+					}
+				}
+			})
+			s := newSite(t)
+			var e ear
+			s.boot(httpUpstream(t, up.url()), setup{waker: func(o *gateway.WakerOptions) {
+				o.QuickWait, o.AnswerWait, o.Observer = 15*time.Second, 1, &e // the longer counts; a third of it between looks
+			}})
+			call, header := stateless("tools/call", `,"name":"echo"`), postNext("Mcp-Method", "tools/call", "Mcp-Name", "echo")
+			if c.sign == "ping" {
+				call, header = callTool, post("Mcp-Session-Id", s.session())
+			}
+			got := make(chan reply, 1)
+			go func() { got <- s.raw("POST", call, header...) }()
+			for range 5 { // signs of life that were asked for, beyond its patience
+				select {
+				case <-asked:
+				case r := <-got:
+					t.Fatalf("given up: %d %s", r.status, r.body)
+				}
+			}
+			close(thaw)
+			if r := <-got; r.status != 200 || strings.Contains(r.body, "error") {
+				t.Errorf("%d %s", r.status, r.body)
+			}
+			if !e.reachable() {
+				t.Error("told as an outage")
+			}
+		})
+	}
+}
+
+// before has h serve what first has looked at.
+func before(first http.HandlerFunc, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		first(w, r)
+		h.ServeHTTP(w, r)
 	})
-	got := make(chan reply, 1)
-	go func() { got <- s.raw("POST", callTool, post("Mcp-Session-Id", id)...) }()
-	for range 4 { // signs of life that were asked for, beyond its patience
-		<-asked
-	}
-	close(up.thaw)
-	if r := <-got; r.status != 200 || strings.Contains(r.body, "error") {
-		t.Errorf("%d %s", r.status, r.body)
-	}
-	if !e.reachable() {
-		t.Error("told as an outage")
-	}
+}
+
+// nameless is up without IDs for its sessions, of which there is one.
+func nameless(up http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Header.Set("Mcp-Session-Id", "upstream-1")
+		up.ServeHTTP(unnamed{w}, r)
+	})
+}
+
+type unnamed struct{ http.ResponseWriter }
+
+func (w unnamed) WriteHeader(status int) {
+	w.Header().Del("Mcp-Session-Id")
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w unnamed) Write(p []byte) (int, error) {
+	w.Header().Del("Mcp-Session-Id")
+	return w.ResponseWriter.Write(p)
 }
