@@ -58,11 +58,12 @@ func (g *guard) admit(w http.ResponseWriter, r *http.Request) (ok bool, why Deni
 
 // KeepPagesOut guards what a server on a loopback interface tells whoever asks: requests that reach it there under a name
 // other than localhost or one of hosts come from a web page, by DNS rebinding, and are answered 403, as the gateway does
-// itself. One without any name comes from no browser.
+// itself. One without any name comes from no browser, and one with an address from a proxy on this machine: an address
+// cannot be bound to another.
 func KeepPagesOut(hosts []string, next http.Handler) http.Handler {
 	g := newGuard(nil, hosts)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Host != "" && !g.hostAllowed(r) {
+		if _, err := netip.ParseAddr(hostname(r.Host)); err != nil && r.Host != "" && !g.hostAllowed(r) {
 			w.Header().Set("X-Content-Type-Options", "nosniff")
 			http.Error(w, "Forbidden: the Host header names no host of this server", http.StatusForbidden)
 			return

@@ -41,6 +41,7 @@ func TestRebindingAtTheListeners(t *testing.T) {
 	_, port, _ := strings.Cut(r.status.Admin, ":")
 	for host, want := range map[string]int{
 		r.status.Admin: 200, "localhost": 200, "localhost:" + port: 200, "[::1]:" + port: 200, "ops.example:" + port: 200,
+		"10.1.2.3": 200, "10.1.2.3:8443": 200, "[fd00::1]:8443": 200, // a proxy of the same pod
 		"evil.example": 403, "evil.example:" + port: 403, "127.0.0.1.evil.example": 403, "localhost.evil.example:" + port: 403,
 	} {
 		for _, url := range []string{"http://" + r.status.Admin + "/metrics", "http://" + r.status.Admin + "/", "http://" + r.status.Listen + "/readyz"} {
