@@ -107,6 +107,32 @@ func TestCallersOfAnOldLeader(t *testing.T) {
 	})
 }
 
+// Who waited too long for a deposed leader, and then in vain for an election, blocks nobody afterwards.
+func TestElectionAfterAnOldLeaderEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newReplicated(t, patient)
+		r.stream.Depose(2)
+		if _, err := r.Append(t.Context(), event(4)); !errors.Is(err, journal.ErrOutcomeUnknown) {
+			t.Errorf("before the election: %v", err)
+		}
+		r.stream.Elect()
+		r.stream.Inject(leaderless)
+		time.Sleep(2 * patience)
+		if _, err := r.Append(t.Context(), event(5)); !errors.Is(err, journal.ErrUnavailable) {
+			t.Errorf("in the election: %v", err)
+		}
+		r.stream.Inject(nil)
+		time.Sleep(time.Second)
+		if _, err := r.Append(t.Context(), event(6)); err != nil {
+			t.Errorf("when it is over: %v", err)
+		}
+		want := [][]int{{1}, {2}, {3}, {6}}
+		if got := numbers(r.end(t)); !reflect.DeepEqual(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	})
+}
+
 // A stream that was really put back is damage all the same, once no deposed leader could still say so, and not before.
 func TestRolledBackStreamIsDamage(t *testing.T) {
 	for name, last := range map[string]journal.Seq{"to the first batch": 1, "to nothing": 0} {

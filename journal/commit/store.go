@@ -223,6 +223,7 @@ func (c *Committer) unavailable(b *batch, err error) {
 	now := time.Now()
 	c.mu.Lock()
 	c.goDown(err)
+	c.stalled = false
 	queued := c.queue.takeAll()
 	c.accesses.putBack(b.posted())
 	if c.accesses.len() > c.o.MaxBuffered {
