@@ -52,8 +52,12 @@ func Connect(url string, o ConnectOptions) (*nats.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return o.connect(url, opts...)
+	return o.connect(url, append(opts, nats.FlusherTimeout(writeMost))...)
 }
+
+// writeMost bounds one write to a server that takes nothing. Whoever publishes meanwhile waits for it, whatever its context
+// says, and so does Elsewhere; the client's own bound is a minute.
+const writeMost = 10 * time.Second
 
 // identity makes options of the files.
 func (o *ConnectOptions) identity() (opts []nats.Option, err error) {

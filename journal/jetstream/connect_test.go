@@ -25,6 +25,22 @@ import (
 	"github.com/dormouse-mcp/dormouse/journal/jetstream"
 )
 
+// A server that takes nothing holds up whoever publishes, because the client's connection is locked while it writes: that is
+// to end before the callers of an append and a fence have long given up. (By hand: with a cable that is cut, a publish of
+// 512 KiB whose context allowed half a second returned after a minute, and returns after ten seconds now.)
+func TestWritesEnd(t *testing.T) {
+	t.Parallel()
+	s := startNATS(t, &server.Options{})
+	nc, err := jetstream.Connect(s.ClientURL(), jetstream.ConnectOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	if most := nc.Opts.FlusherTimeout; most <= 0 || most > jetstream.ElectionPatience {
+		t.Errorf("a write may take %v", most)
+	}
+}
+
 // TestConnectByNKeyAndCertificate: a server that wants a client certificate and an nkey gets both, and lets nobody in
 // who lacks one of them.
 func TestConnectByNKeyAndCertificate(t *testing.T) {
