@@ -16,6 +16,7 @@
 //	POST /v1/tenants/{tenant}/erase?who=
 //	GET  /v1/verify?headers=                                               JSON lines
 //	POST /v1/export                  sessions with their credentials         JSON lines
+//	POST /v1/export/{name}/received  the word that an export waits for before it ends
 //	POST /v1/restore                 body: a JSON array of such sessions
 //
 // Nothing that it says is a secret, the journal ring and an export aside: no session ID, no credential, no other key.
