@@ -243,13 +243,17 @@ func (d *Directory) forget() {
 	maps.DeleteFunc(d.echoes, func(_ string, h heardAt) bool { return time.Since(h.when) > 2*d.o.Fence })
 }
 
-// maxListed bounds how many leavers, and how many echoes, are in a message.
-const maxListed = 64
+const (
+	maxLeavers = 64 // in a message
+	// maxEchoes bounds how many echoes are in a message. With more runs than that, those left out would ask for another
+	// message each time.
+	maxEchoes = 1024
+)
 
 // left lists who is known to have left. d.mu is held.
 func (d *Directory) left() (list []leaver) {
 	for name, p := range d.peers {
-		if p.gone && len(list) < maxListed {
+		if p.gone && len(list) < maxLeavers {
 			list = append(list, leaver{name, p.Boot, time.Since(p.noted)})
 		}
 	}
@@ -259,7 +263,7 @@ func (d *Directory) left() (list []leaver) {
 // listEchoes lists what to echo. d.mu is held.
 func (d *Directory) listEchoes() (list []echo) {
 	for boot, h := range d.echoes {
-		if len(list) < maxListed {
+		if len(list) < maxEchoes {
 			list = append(list, echo{boot, h.at})
 		}
 	}

@@ -1,6 +1,7 @@
 package replicas
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -26,5 +27,18 @@ func TestForgotten(t *testing.T) {
 	d.forget()
 	if len(d.peers) != 1 {
 		t.Errorf("%v", d.peers)
+	}
+}
+
+// TestManyEchoes: of many replicas none is left out. Whoever is would ask for another message, each time: by hand, eighty of
+// them that could echo sixty-four spoke without end.
+func TestManyEchoes(t *testing.T) {
+	t.Parallel()
+	d := &Directory{echoes: make(map[string]heardAt)}
+	for i := range 200 {
+		d.echoes[strconv.Itoa(i)] = heardAt{at: time.Second, when: time.Now()}
+	}
+	if n := len(d.listEchoes()); n != len(d.echoes) {
+		t.Errorf("%d of %d", n, len(d.echoes))
 	}
 }
