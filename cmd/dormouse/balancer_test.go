@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/httptests"
 )
 
 // balancer is a plain one, as nginx is by default: round robin, a connection a request, and the next replica where none
@@ -43,12 +45,10 @@ func (f *fleet) balance() *balancer {
 			}
 		})
 	}
-	b.server = httptest.NewServer(b)
+	b.server = httptests.Serve(f.t, b)
 	f.t.Cleanup(func() {
 		cancel()
 		checks.Wait()
-		b.server.CloseClientConnections()
-		b.server.Close()
 	})
 	return b
 }

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/httptests"
 	"github.com/dormouse-mcp/dormouse/journal/seal"
 )
 
@@ -328,12 +328,7 @@ func (r *replica) sessions() int { return r.readiness().Sessions }
 // serveMCP serves a handler on a loopback address, as one that must outlive the test's clients.
 func serveMCP(t *testing.T, h http.Handler) (url string) {
 	t.Helper()
-	s := httptest.NewServer(h)
-	t.Cleanup(func() {
-		s.CloseClientConnections()
-		s.Close()
-	})
-	return s.URL
+	return httptests.Serve(t, h).URL
 }
 
 func fetchText(ctx context.Context, url string) (status int, text string) {

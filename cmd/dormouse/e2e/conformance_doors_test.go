@@ -16,6 +16,8 @@ import (
 	"slices"
 	"sync"
 	"testing"
+
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/httptests"
 )
 
 // doorkeeper stands between the suite and the gateway. While the gateway is down it lets requests wait, as a load
@@ -48,7 +50,7 @@ func startDoorkeeper(t *testing.T, target string) *doorkeeper {
 		resp.Body = &watchedBody{ReadCloser: resp.Body, d: d, r: resp.Request}
 		return nil
 	}
-	d.Server = httptest.NewServer(whole(func(w http.ResponseWriter, r *http.Request) {
+	d.Server = httptests.Serve(t, whole(func(w http.ResponseWriter, r *http.Request) {
 		d.mu.Lock()
 		open := d.open
 		d.mu.Unlock()
@@ -59,10 +61,6 @@ func startDoorkeeper(t *testing.T, target string) *doorkeeper {
 		proxy.ServeHTTP(&sessionWatcher{ResponseWriter: w, d: d, r: r}, r)
 	}))
 	quiet(d.Server)
-	t.Cleanup(func() {
-		d.CloseClientConnections()
-		d.Close()
-	})
 	return d
 }
 

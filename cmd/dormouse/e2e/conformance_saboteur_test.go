@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/httptests"
 )
 
 // saboteur stands in front of a server. Every so many requests it asks for a crash, in turns when all of a request but
@@ -53,7 +55,7 @@ func startSaboteur(t *testing.T, target string) *saboteur {
 	t.Helper()
 	s := &saboteur{target: target, strikes: make(chan *strike), over: make(chan struct{})}
 	proxy := passThrough(t, "http://"+target)
-	s.Server = httptest.NewServer(whole(func(w http.ResponseWriter, r *http.Request) {
+	s.Server = httptests.Serve(t, whole(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body) // in memory
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		switch k := s.due(r, body); {
@@ -67,10 +69,6 @@ func startSaboteur(t *testing.T, target string) *saboteur {
 		}
 	}))
 	quiet(s.Server)
-	t.Cleanup(func() {
-		s.CloseClientConnections()
-		s.Close()
-	})
 	return s
 }
 

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/httptests"
 	"github.com/dormouse-mcp/dormouse/engine"
 	"github.com/dormouse-mcp/dormouse/engine/n8n"
 )
@@ -97,17 +97,13 @@ func startBuiltIn(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewServer(mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server {
+	srv := httptests.Serve(t, mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server {
 		server, err := n8n.NewServer(engine.InstanceContext{}, n8n.ServerOptions{Client: client})
 		if err != nil {
 			t.Error(err)
 		}
 		return server
 	}, nil))
-	t.Cleanup(func() {
-		srv.CloseClientConnections()
-		srv.Close()
-	})
 	return srv.URL + "/mcp"
 }
 

@@ -15,12 +15,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/httptests"
 )
 
 // holding is an upstream of one protocol version that begins its answer to each call and never ends it.
 func holding(t *testing.T, version string) *httptest.Server {
 	t.Helper()
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	srv := httptests.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var m struct {
 			ID     json.RawMessage
 			Method string
@@ -49,10 +51,6 @@ func holding(t *testing.T, version string) *httptest.Server {
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":%s}`, m.ID, result)
 	}))
-	t.Cleanup(func() {
-		srv.CloseClientConnections()
-		srv.Close()
-	})
 	return srv
 }
 
@@ -75,11 +73,7 @@ func patientDoor(t *testing.T, target string) (door string, begun <-chan struct{
 			return nil
 		},
 	}
-	srv := httptest.NewServer(whole(proxy.ServeHTTP))
-	t.Cleanup(func() {
-		srv.CloseClientConnections()
-		srv.Close()
-	})
+	srv := httptests.Serve(t, whole(proxy.ServeHTTP))
 	return srv.URL + to.Path, saw
 }
 

@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"github.com/dormouse-mcp/dormouse/cmd/dormouse/internal/httptests"
 )
 
 // upstream is a real MCP server from npm that can be killed and started again on its port.
@@ -124,7 +126,7 @@ func startRecorder(t *testing.T, target string) *recorder {
 			return nil
 		},
 	}
-	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+	r.Server = httptests.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		body, err := io.ReadAll(req.Body)
 		if err != nil {
 			return
@@ -132,10 +134,6 @@ func startRecorder(t *testing.T, target string) *recorder {
 		req.Body = io.NopCloser(bytes.NewReader(body))
 		proxy.ServeHTTP(w, req)
 	}))
-	t.Cleanup(func() {
-		r.CloseClientConnections()
-		r.Close()
-	})
 	return r
 }
 
