@@ -28,21 +28,11 @@ type BesideResult struct {
 
 // beside measures calls over HTTP, answered by the lean upstream, on a daemon that holds all the dormant sessions.
 func (o RestoreOptions) beside(ctx context.Context) (out BesideResult, err error) {
-	dir, err := os.MkdirTemp("", "dormouse-bench-")
+	d, stop, err := newDaemon(ctx, o.Sessions)
 	if err != nil {
 		return out, err
 	}
-	defer os.RemoveAll(dir)
-	upstream, err := freeAddress(ctx)
-	if err != nil {
-		return out, err
-	}
-	up, err := start(ctx, "bench", "part", "--listen", upstream)
-	if err != nil {
-		return out, err
-	}
-	defer up.stop()
-	d := daemon{dir: filepath.Join(dir, "data"), upstream: upstream, sessions: o.Sessions}
+	defer stop()
 	if err := d.plant(ctx, o.Sessions); err != nil {
 		return out, err
 	}
@@ -51,7 +41,7 @@ func (o RestoreOptions) beside(ctx context.Context) (out BesideResult, err error
 		return out, err
 	}
 	defer p.stop()
-	if err := errors.Join(up.ready(ctx, "http://"+upstream+"/healthz", 20*time.Millisecond), p.ready(ctx, "http://"+d.listen+"/readyz", 20*time.Millisecond)); err != nil {
+	if err := p.ready(ctx, "http://"+d.listen+"/readyz", 20*time.Millisecond); err != nil {
 		return out, err
 	}
 	load := Load{Conns: besideConns, Tool: ToolSmall, For: besideTime, Pause: besidePause}

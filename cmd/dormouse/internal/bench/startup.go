@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -37,25 +38,11 @@ const fillers = 128
 // exec until a call of a session that it never saw is answered.
 func Startup(ctx context.Context, o StartupOptions) (StartupResult, error) {
 	out := StartupResult{Sessions: o.Sessions}
-	dir, err := os.MkdirTemp("", "dormouse-bench-")
+	d, stop, err := newDaemon(ctx, o.Sessions)
 	if err != nil {
 		return out, err
 	}
-	defer os.RemoveAll(dir)
-	upstream, err := freeAddress(ctx)
-	if err != nil {
-		return out, err
-	}
-	up, err := start(ctx, "bench", "part", "--listen", upstream)
-	if err != nil {
-		return out, err
-	}
-	defer up.stop()
-	if err := up.ready(ctx, "http://"+upstream+"/healthz", 20*time.Millisecond); err != nil {
-		return out, err
-	}
-	d := daemon{dir: filepath.Join(dir, "data"), upstream: upstream, sessions: o.Sessions}
-
+	defer stop()
 	o.Step(fmt.Sprintf("opening %d sessions", o.Sessions))
 	last, creates, err := d.fill(ctx, o.Sessions)
 	if err != nil {
@@ -81,6 +68,32 @@ type daemon struct {
 	upstream string
 	sessions int
 	listen   string
+}
+
+// newDaemon returns a daemon that is to be started, on a folder of its own, before an upstream that serves. stop ends the
+// upstream and removes the folder.
+func newDaemon(ctx context.Context, sessions int) (d daemon, stop func(), err error) {
+	upstream, err := freeAddress(ctx)
+	if err != nil {
+		return d, nil, err
+	}
+	dir, err := os.MkdirTemp("", "dormouse-bench-")
+	if err != nil {
+		return d, nil, err
+	}
+	up, err := start(ctx, "bench", "part", "--listen", upstream)
+	if err != nil {
+		return d, nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	stop = func() {
+		up.stop()
+		_ = os.RemoveAll(dir) // it is in the folder for temporary files
+	}
+	if err := up.ready(ctx, "http://"+upstream+"/healthz", 20*time.Millisecond); err != nil {
+		stop()
+		return d, nil, err
+	}
+	return daemon{dir: filepath.Join(dir, "data"), upstream: upstream, sessions: sessions}, stop, nil
 }
 
 func (d *daemon) start(ctx context.Context) (*child, error) {
